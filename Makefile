@@ -1,0 +1,71 @@
+# make demo    see it at work, on a cluster of its own
+# make check   all tests: what CI runs
+# make help    the rest
+
+SHELL        := /bin/bash
+.SHELLFLAGS  := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+VERSION      := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+DEMO_SECONDS ?= 60
+MODULES      := . test
+
+# phase NAME,COMMANDS runs the commands and says how long they took.
+define phase
+	@start=$$(date +%s); echo "== $(1)"; \
+	$(2); \
+	echo "== $(1): $$(( ($$(date +%s) - start + 30) / 60 )) min ($$(( $$(date +%s) - start )) s)"
+endef
+
+.PHONY: help
+help: ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.PHONY: build
+build: ## bin/watcher
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/watcher ./cmd/watcher
+
+.PHONY: demo
+demo: build ## a temporary cluster, things that happen in it, and watcher on it, for DEMO_SECONDS (60)
+	@echo "With a cluster of your own you would type: bin/watcher run"
+	@go build -C test -o ../bin/demo ./cmd/demo
+	@exec bin/demo -watcher bin/watcher -seconds $(DEMO_SECONDS)
+
+.PHONY: cluster-up
+cluster-up: ## a cluster to develop with: etcd and kube-apiserver, .cluster/kubeconfig
+	@go run -C test ./cmd/cluster up -dir $(CURDIR)/.cluster
+
+.PHONY: cluster-down
+cluster-down: ## stop it and remove it
+	@go run -C test ./cmd/cluster down -dir $(CURDIR)/.cluster
+
+.PHONY: check
+check: format vet lint test e2e ## all of it, fast parts first
+
+.PHONY: format
+format: ## every file is as gofmt wants it
+	$(call phase,format,bad=$$(gofmt -l cmd internal test); [ -z "$$bad" ] || { echo "gofmt -w $$bad"; exit 1; })
+
+.PHONY: vet
+vet: ## go vet and tidy modules
+	$(call phase,vet,for m in $(MODULES); do go -C $$m vet ./... && go -C $$m mod tidy -diff; done)
+
+.PHONY: lint
+lint: ## golangci-lint
+	$(call phase,lint,go build -C test/tools -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint && \
+		for m in $(MODULES); do (cd $$m && $(CURDIR)/bin/golangci-lint run --config $(CURDIR)/.golangci.yml ./...); done)
+
+.PHONY: test
+test: ## unit tests and simulation: no servers
+	$(call phase,test,go test -race ./...)
+
+.PHONY: e2e
+e2e: build ## tests on a real kube-apiserver, which are built first if need be
+	$(call phase,e2e,go run -C test ./cmd/cluster build && WATCHER=$(CURDIR)/bin/watcher go test -C test -race -timeout 20m ./...)
+
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZ_SECONDS (60)
+	@grep -rHoE '^func Fuzz[A-Za-z]+' --include=*_test.go internal | while IFS=: read -r file func; do \
+		go test ./$$(dirname $$file) -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZ_SECONDS)s; done

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+	"k8s.io/client-go/rest"
+
+	"watcher/internal/sink"
+	"watcher/internal/watch"
+)
+
+// run puts the parts together. It is the only place that sees them all.
+func (c *config) run(ctx context.Context, stdout, stderr *os.File) error {
+	log, err := newLogger(c.logLevel, c.logForm, stderr)
+	if err != nil {
+		return err
+	}
+	c.kube.UserAgent = "watcher/" + versionName()
+	c.kube.WarningHandler = rest.NoWarnings{}
+	client, err := watch.NewClient(c.kube, c.qps, c.burst)
+	if err != nil {
+		return &usageError{fmt.Sprintf("--kubeconfig: %v", err)}
+	}
+	if err := sink.CloseTornLine(stdout); err != nil {
+		return err
+	}
+	c.watch.Client, c.watch.Log = client, log
+	c.watch.Sink = sink.NewLines(stdout, c.format(stdout))
+	return watch.Run(ctx, c.watch)
+}
+
+func (c *config) format(stdout *os.File) sink.Format {
+	if !c.text {
+		return sink.JSON(c.maxEvent)
+	}
+	fd := int(stdout.Fd())
+	text := &sink.Text{Zone: time.Local, Width: func() int { return 0 }}
+	if term.IsTerminal(fd) {
+		text.Color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		text.Width = func() int {
+			width, _, err := term.GetSize(fd)
+			if err != nil {
+				return 0
+			}
+			return width
+		}
+	}
+	return text.Append
+}

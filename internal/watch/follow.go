@@ -1,0 +1,200 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"watcher/internal/event"
+)
+
+const (
+	// A watch is to live for watchTimeout and up to as much again, drawn anew each time so that streams do not return
+	// together.
+	watchTimeout = 5 * time.Minute
+	// overdue is how much longer than that we wait for the API server to end it.
+	overdue = 30 * time.Second
+	// idleTimeout is how long a resource that sends bookmarks, about one a minute, may be silent.
+	idleTimeout = 150 * time.Second
+	// probeInterval is how often watches that end without a frame make us ask whether the position has expired.
+	probeInterval = time.Minute
+)
+
+// follow writes what the watch delivers after the position until it ends. However it ends, the next one is opened at
+// the position.
+func (s *stream) follow(ctx context.Context) (state, error) {
+	timeout := watchTimeout + rand.N(watchTimeout)
+	w, err := s.src.watch(ctx, s.pos.ResourceVersion, timeout)
+	if err != nil {
+		return s.failed(err)
+	}
+	defer w.Stop()
+	opened, frames := time.Now(), 0
+	defer func() {
+		if time.Since(opened) >= healthyAfter {
+			s.backoff.reset()
+		}
+	}()
+	late, idle := time.NewTimer(timeout+overdue), time.NewTimer(idleTimeout)
+	defer late.Stop()
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-late.C:
+			return s.follow, errOverdue
+		case <-idle.C:
+			if s.bookmarks {
+				return s.follow, errIdle
+			}
+		case e, open := <-w.ResultChan():
+			if !open {
+				return s.closed(time.Since(opened), frames)
+			}
+			if err := s.take(ctx, e); err != nil {
+				return s.failed(err)
+			}
+			if frames == 0 {
+				s.resumed()
+			}
+			frames++
+			idle.Reset(idleTimeout)
+		}
+	}
+}
+
+// resumed notes that a watch has delivered: whatever kept us away has not cost a change.
+func (s *stream) resumed() {
+	s.cause, s.badAt, s.empty = "", "", 0
+	s.well()
+}
+
+// closed is what follows on a watch that was closed without an error.
+func (s *stream) closed(lived time.Duration, frames int) (state, error) {
+	switch {
+	case lived >= healthyAfter:
+		s.well()
+		return s.follow, nil
+	case frames > 0:
+		return s.follow, errClosed
+	}
+	s.empty++
+	if s.empty > 1 && time.Since(s.probed) >= probeInterval {
+		return s.probe, errEmpty
+	}
+	return s.follow, errEmpty
+}
+
+// failed is what follows on a watch that ended with an error.
+func (s *stream) failed(err error) (state, error) {
+	switch classify(err) {
+	case expired:
+		return s.repair, err
+	case undecodable:
+		if s.badAt == s.pos.ResourceVersion {
+			s.cause = "decode"
+			return s.repair, err
+		}
+		s.badAt = s.pos.ResourceVersion
+	}
+	return s.follow, err
+}
+
+// probe tells an expired position from a network that drops watches: resources without a watch cache answer a watch
+// that they cannot serve by closing it (kubernetes/kubernetes#104171), but a LIST at the position says the truth.
+func (s *stream) probe(ctx context.Context) (state, error) {
+	s.probed = time.Now()
+	l := s.src.list()
+	l.options = metav1.ListOptions{ResourceVersion: s.pos.ResourceVersion, ResourceVersionMatch: metav1.ResourceVersionMatchExact}
+	for _, err := range l.items(ctx) {
+		if err != nil {
+			return s.failed(err)
+		}
+		break
+	}
+	return s.follow, nil
+}
+
+// take writes one frame and moves the position.
+func (s *stream) take(ctx context.Context, e watch.Event) error {
+	switch obj := e.Object.(type) {
+	case *frame:
+		if e.Type == watch.Bookmark {
+			s.bookmarks = true
+			return s.bookmark(obj.ResourceVersion)
+		}
+		return s.change(ctx, e.Type, obj)
+	case *metav1.Status:
+		return fmt.Errorf("watch %s at %s: %w", s.src.res.Name(), s.pos.ResourceVersion, apierrors.FromObject(obj))
+	default:
+		return fmt.Errorf("watch %s: a frame of type %s with %T", s.src.res.Name(), e.Type, e.Object)
+	}
+}
+
+// bookmark moves the position without an event.
+func (s *stream) bookmark(rv string) error {
+	last := s.pos.ResourceVersion
+	if s.pos.AheadAt != "" {
+		last = s.pos.AheadAt
+	}
+	if c, err := compare(rv, last); err != nil || c < 0 {
+		return err
+	}
+	s.pos, s.asOf = event.Position{ResourceVersion: rv}, time.Now()
+	s.out.move(s.Stream, s.pos)
+	return nil
+}
+
+// change writes one change, unless it was written before the watch was opened again.
+func (s *stream) change(ctx context.Context, t watch.EventType, f *frame) error {
+	ev := &event.Event{Stream: s.Stream, Time: time.Now(), Origin: event.Live, Object: f.Object}
+	switch t {
+	case watch.Added:
+		ev.Type = event.Added
+	case watch.Modified:
+		ev.Type = event.Modified
+	case watch.Deleted:
+		ev.Type = event.Deleted
+		if s.src.sel.mayLeave() {
+			ev.Type, ev.Ambiguous = event.Left, true
+		}
+	default:
+		return fmt.Errorf("watch %s: a frame of unknown type %s", s.src.res.Name(), t)
+	}
+	fresh, err := s.advance(f)
+	if err == nil && fresh {
+		s.put(ctx, ev)
+	}
+	return err
+}
+
+// advance moves the position to just before f's version, the newest that may still be incomplete, and says whether f is
+// new. A frame out of order is written and moves nothing.
+func (s *stream) advance(f *frame) (fresh bool, err error) {
+	s.asOf = time.Now()
+	id := f.Incarnation()
+	if f.ResourceVersion == s.pos.AheadAt {
+		if slices.Contains(s.pos.Ahead, id) {
+			return false, nil
+		}
+		// Clipped: positions that were handed over share the array.
+		s.pos.Ahead = append(slices.Clip(s.pos.Ahead), id)
+		return true, nil
+	}
+	last := s.pos.ResourceVersion
+	if s.pos.AheadAt != "" {
+		last = s.pos.AheadAt
+	}
+	if c, err := compare(f.ResourceVersion, last); err != nil || c <= 0 {
+		return true, err
+	}
+	s.pos = event.Position{ResourceVersion: last, AheadAt: f.ResourceVersion, Ahead: []string{id}}
+	return true, nil
+}

@@ -1,0 +1,221 @@
+package watch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// pageSize is the number of objects a LIST asks for at a time; client-go's own.
+const pageSize = 500
+
+// A list reads a consistent LIST page by page and item by item; never more than one item is in memory. After an error
+// it goes on where it was, without repeating an item, as long as the API server remembers the version.
+type list struct {
+	src     *source
+	options metav1.ListOptions
+	// version is the list's resourceVersion, known before the first item is yielded. Whatever happened up to it shows in
+	// the items, and nothing later.
+	version string
+	next    string // continue token of the page to read
+	read    int    // items of that page that were yielded
+	done    bool
+}
+
+// list prepares a LIST of everything that exists now.
+func (s *source) list() *list { return &list{src: s} }
+
+// items yields the items that have not been yielded yet. An error ends it; it is yielded last.
+func (l *list) items(ctx context.Context) iter.Seq2[*frame, error] {
+	return func(yield func(*frame, error) bool) {
+		for !l.done {
+			more, err := l.page(ctx, func(f *frame) bool { return yield(f, nil) })
+			if err != nil {
+				yield(nil, fmt.Errorf("list %s: %w", l.src.res.Name(), err))
+				return
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// page reads one page. The very first holds a single item: lists of custom resources give their version behind the
+// items, and what comes before the version must wait in memory.
+func (l *list) page(ctx context.Context, yield func(*frame) bool) (more bool, err error) {
+	o := l.options
+	o.Continue, o.Limit = l.next, pageSize
+	if l.next == "" {
+		o.Limit, l.version, l.read = 1, "", 0
+	}
+	if err := l.src.limiter.Wait(ctx); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	quiet := time.AfterFunc(silence, func() { cancel(errSilent) })
+	defer quiet.Stop()
+	body, err := l.src.request(o).Stream(ctx)
+	if err != nil {
+		return false, because(ctx, err)
+	}
+	defer body.Close() //nolint:errcheck // the page was read, or is read again
+	p := page{list: l, tokens: jsontext.NewDecoder(body, anyJSON...), yield: func(f *frame) bool {
+		quiet.Stop() // the sink may take its time
+		defer quiet.Reset(silence)
+		return yield(f)
+	}}
+	if err := p.parse(); err != nil {
+		return false, because(ctx, err)
+	}
+	return !p.stopped, nil
+}
+
+// because prefers our own reason for ending a request to what the transport made of it.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+		return cause
+	}
+	return err
+}
+
+// A page is one response of a LIST while it is read.
+type page struct {
+	*list
+	tokens  *jsontext.Decoder
+	yield   func(*frame) bool
+	meta    metav1.ListMeta
+	held    []*frame // items that came before the list's version
+	n       int      // items read
+	scanned object
+	stopped bool // the consumer wants no more
+}
+
+func (p *page) parse() error {
+	if err := p.open('{'); err != nil {
+		return err
+	}
+	for p.tokens.PeekKind() == '"' && !p.stopped {
+		key, err := p.tokens.ReadToken()
+		if err != nil {
+			return err
+		}
+		switch key.String() {
+		case "metadata":
+			err = p.metadata()
+		case "items":
+			err = p.items()
+		default:
+			err = p.tokens.SkipValue()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if p.stopped {
+		return nil
+	}
+	if _, err := p.tokens.ReadToken(); err != nil {
+		return unexpectedEOF(err)
+	}
+	p.release()
+	if !p.stopped {
+		p.list.next, p.list.read, p.list.done = p.meta.Continue, 0, p.meta.Continue == ""
+	}
+	return nil
+}
+
+func (p *page) open(kind jsontext.Kind) error {
+	t, err := p.tokens.ReadToken()
+	if err == nil && t.Kind() != kind {
+		err = fmt.Errorf("a list of objects begins with %v", t)
+	}
+	return unexpectedEOF(err)
+}
+
+func (p *page) metadata() error {
+	raw, err := p.tokens.ReadValue()
+	if err != nil {
+		return unexpectedEOF(err)
+	}
+	if err := json.Unmarshal(raw, &p.meta); err != nil {
+		return fmt.Errorf("metadata of the list: %w", err)
+	}
+	if _, err := compare(p.meta.ResourceVersion, "1"); err != nil {
+		return err
+	}
+	if p.version == "" {
+		p.version = p.meta.ResourceVersion
+	}
+	return nil
+}
+
+func (p *page) items() error {
+	if p.tokens.PeekKind() == 'n' {
+		return p.tokens.SkipValue()
+	}
+	if err := p.open('['); err != nil {
+		return err
+	}
+	for !p.stopped && p.tokens.PeekKind() != ']' {
+		raw, err := p.tokens.ReadValue()
+		if err != nil {
+			return unexpectedEOF(err)
+		}
+		if err := p.item(raw); err != nil {
+			return err
+		}
+	}
+	if p.stopped {
+		return nil
+	}
+	_, err := p.tokens.ReadToken()
+	return unexpectedEOF(err)
+}
+
+func (p *page) item(raw []byte) error {
+	p.n++
+	if p.n <= p.read { // yielded before the page was cut: the same token gives the same items in the same order
+		return nil
+	}
+	if err := p.scanned.scan(raw); err != nil {
+		return err
+	}
+	if err := p.scanned.check(); err != nil {
+		return err
+	}
+	p.held = append(p.held, p.src.cutter.frame(&p.scanned, raw))
+	// The only item of the first page waits for the page's end: that page cannot be gone on with, only begun again.
+	if p.version != "" && (p.next != "" || p.n > 1) {
+		p.release()
+	}
+	return nil
+}
+
+func (p *page) release() {
+	for _, f := range p.held {
+		if p.stopped {
+			return
+		}
+		p.list.read++
+		p.stopped = !p.yield(f)
+	}
+	p.held = p.held[:0]
+}
+
+// unexpectedEOF makes the end of the input in the middle of a value an error of its own.
+func unexpectedEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

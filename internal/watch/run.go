@@ -1,0 +1,286 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"watcher/internal/event"
+)
+
+// drainTimeout is how long the sink has, after the context ends, to take what was read.
+const drainTimeout = 20 * time.Second
+
+var errUndrained = errors.New("the sink did not take everything that was read within " + drainTimeout.String())
+
+// An Initial says what a stream without a saved position begins with.
+type Initial string
+
+// What exists, or nothing.
+const (
+	InitialSnapshot Initial = "snapshot"
+	InitialNone     Initial = "none"
+)
+
+// A Config is everything that Run needs to know. All fields but those marked optional must be set.
+type Config struct {
+	Client        *Client
+	Sink          Sink
+	Log           *zap.Logger
+	Cluster       string   // its name in events
+	Resources     []string // in kubectl's syntax
+	Namespaces    []string // optional: all
+	LabelSelector string   // optional
+	FieldSelector string   // optional
+	Payload       Payload  // optional: full, but metadata of core secrets
+	ManagedFields bool     // keep metadata.managedFields
+	Initial       Initial
+	Once          bool          // end after the snapshot; any error is final
+	BufferBytes   int           // what may wait for the sink
+	Progress      time.Duration // between progress events; 0: none
+	Version       string        // watcher's own
+}
+
+// Run streams the changes of all resources into the sink until ctx ends; then it writes what was read, ends each stream
+// with a stopped event and returns nil. It returns a *UsageError for what only the user can mend, and an error that
+// wraps event.ErrClosed if the sink is closed. The network, missing permissions and a broken API server never end it,
+// unless c.Once.
+func Run(ctx context.Context, c Config) error {
+	r := &runner{Config: c}
+	found, pending, err := r.resolve(ctx)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	state, err := r.recover(ctx)
+	if err != nil {
+		return err
+	}
+	r.state = state
+	r.writer = newWriter(c.Sink, state, c.Log)
+	r.writer.limit, r.writer.interval, r.writer.once = c.BufferBytes, c.Progress, c.Once
+	return r.stream(ctx, found, pending)
+}
+
+// A runner is one call of Run.
+type runner struct {
+	Config
+	state  event.State
+	writer *writer
+}
+
+// stream runs all streams and the writer, and joins them.
+func (r *runner) stream(ctx context.Context, found []Resource, pending []string) error {
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	draining, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(reading, func() {
+		sleep(draining, drainTimeout)
+		cancel(errUndrained)
+	})()
+
+	var failed failures
+	fail := func(err error) {
+		failed.add(err)
+		if !r.Once {
+			stop(err)
+		}
+	}
+	var streams sync.WaitGroup
+	for _, res := range found {
+		r.start(reading, &streams, res, fail)
+	}
+	for _, arg := range pending {
+		streams.Go(func() {
+			if res, ok := r.await(reading, arg, fail); ok {
+				r.start(reading, &streams, res, fail)
+			}
+		})
+	}
+	var join sync.WaitGroup
+	join.Go(func() {
+		streams.Wait()
+		r.writer.close()
+	})
+	err := r.writer.loop(draining)
+	stop(err)
+	join.Wait()
+	if err != nil {
+		return err
+	}
+	return failed.join()
+}
+
+// start runs the streams of one resource, one a namespace.
+func (r *runner) start(ctx context.Context, wg *sync.WaitGroup, res Resource, fail func(error)) {
+	namespaces := r.Namespaces
+	if len(namespaces) == 0 || !res.Namespaced {
+		namespaces = []string{""}
+	}
+	for _, ns := range namespaces {
+		s, err := r.newStream(res, ns)
+		if err != nil {
+			fail(err)
+			continue
+		}
+		wg.Go(func() {
+			if err := s.run(ctx); err != nil {
+				fail(fmt.Errorf("%s: %w", s.src.res.Name(), err))
+			}
+		})
+	}
+}
+
+func (r *runner) newStream(res Resource, namespace string) (*stream, error) {
+	sel := Selection{
+		Namespace: namespace, LabelSelector: r.LabelSelector, FieldSelector: r.FieldSelector,
+		Payload: r.payload(res), ManagedFields: r.ManagedFields,
+	}
+	src, err := r.Client.source(res, sel)
+	if err != nil {
+		return nil, err
+	}
+	id := event.NewStream(event.StreamName{
+		Cluster: r.Cluster, Group: res.Group, Version: res.Version, Resource: res.Resource, Kind: res.Kind,
+		Namespace: namespace, LabelSelector: r.LabelSelector, FieldSelector: r.FieldSelector,
+	})
+	log := r.Log.With(zap.String("resource", res.Name()))
+	if namespace != "" {
+		log = log.With(zap.String("namespace", namespace))
+	}
+	return &stream{
+		Stream: id, src: src, out: r.writer, log: log, initial: r.Initial, once: r.Once, version: r.Version,
+		pos: r.state[id.Key()].Position,
+	}, nil
+}
+
+// payload is the one asked for. Without one secrets give away no more than their metadata.
+func (r *runner) payload(res Resource) Payload {
+	switch {
+	case r.Payload != "":
+		return r.Payload
+	case res.GroupResource() == secrets:
+		return PayloadMetadata
+	default:
+		return PayloadFull
+	}
+}
+
+// resolve finds the resources, and waits while the API server cannot be asked.
+func (r *runner) resolve(ctx context.Context) (found []Resource, pending []string, err error) {
+	cat, err := r.catalog(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(cat.down) > 0 {
+		r.Log.Warn("some APIs could not be discovered", zap.Strings("down", cat.down))
+	}
+	seen := map[Resource]bool{}
+	var names []string
+	for _, arg := range r.Resources {
+		res, err := cat.find(arg)
+		switch {
+		case errors.As(err, new(*pendingError)) && !r.Once:
+			r.Log.Warn("a resource is not served yet; looking for it every minute", zap.String("resource", arg))
+			pending = append(pending, arg)
+		case err != nil:
+			return nil, nil, err
+		case !seen[res]:
+			seen[res] = true
+			found = append(found, res)
+			names = append(names, res.Name())
+		}
+	}
+	r.Log.Info("watching", zap.Strings("resources", names), zap.String("in", scope(r.Namespaces)), zap.String("cluster", r.Cluster))
+	return found, pending, nil
+}
+
+func scope(namespaces []string) string {
+	if len(namespaces) == 0 {
+		return "all namespaces"
+	}
+	return strings.Join(namespaces, ", ")
+}
+
+// catalog discovers, and tries again until it can. The error is the context's, or with Once any.
+func (r *runner) catalog(ctx context.Context) (*catalog, error) {
+	var retry backoff
+	trouble := ""
+	for {
+		cat, err := r.Client.discover(ctx)
+		if err == nil || ctx.Err() != nil {
+			return cat, ctx.Err()
+		}
+		what, do := diagnoseNetwork(err)
+		if r.Once {
+			return nil, fmt.Errorf("%s (%s): %w", what, do, err)
+		}
+		if what != trouble {
+			trouble = what
+			r.Log.Warn(what, zap.Error(err), zap.String("do", do))
+		}
+		sleep(ctx, max(retry.next(), retryAfter(err)))
+	}
+}
+
+// await looks for a resource once a minute until it is served.
+func (r *runner) await(ctx context.Context, arg string, fail func(error)) (Resource, bool) {
+	for {
+		sleep(ctx, denialInterval)
+		if ctx.Err() != nil {
+			return Resource{}, false
+		}
+		cat, err := r.Client.discover(ctx)
+		if err != nil {
+			continue // the streams say what is wrong
+		}
+		res, err := cat.find(arg)
+		if err == nil {
+			r.Log.Info("the resource is served now", zap.String("resource", arg))
+			return res, true
+		}
+		if !errors.As(err, new(*pendingError)) {
+			fail(err)
+			return Resource{}, false
+		}
+	}
+}
+
+// recover asks the sink what it holds, until it can say.
+func (r *runner) recover(ctx context.Context) (event.State, error) {
+	var retry backoff
+	for {
+		state, err := r.Sink.Recover(ctx)
+		if err == nil {
+			return state, nil
+		}
+		if ctx.Err() != nil || r.Once || errors.Is(err, event.ErrClosed) {
+			return nil, fmt.Errorf("recover what was written: %w", err)
+		}
+		r.Log.Warn("the sink cannot be read; trying again until it can", zap.Error(err))
+		sleep(ctx, retry.next())
+	}
+}
+
+// failures collects errors of several goroutines.
+type failures struct {
+	mu   sync.Mutex
+	errs []error
+}
+
+func (f *failures) add(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.errs = append(f.errs, err)
+}
+
+func (f *failures) join() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return errors.Join(f.errs...)
+}

@@ -1,0 +1,62 @@
+package watch
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"watcher/internal/event"
+)
+
+// snapshot writes what exists, as present events, and ends at the list's version. A crash in the middle leaves no
+// position: the next start lists again. So does a list whose version the API server forgot before its last page; the
+// "inconsistent" token that it offers then would go on at a newer version, and hide what was deleted between the two.
+func (s *stream) snapshot(ctx context.Context) (state, error) {
+	for f, err := range s.list.items(ctx) {
+		if err != nil {
+			if classify(err) == expired {
+				s.list = s.src.list()
+			}
+			return s.snapshot, err
+		}
+		s.begin(ctx, s.list.version, false)
+		s.count++
+		s.put(ctx, &event.Event{Stream: s.Stream, Type: event.Present, Time: time.Now(), Origin: s.origin, Object: f.Object})
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+	}
+	s.begin(ctx, s.list.version, false)
+	s.pos, s.asOf = event.Position{ResourceVersion: s.list.version}, time.Now()
+	d := event.SyncedData{ResourceVersion: s.list.version, Present: s.count}
+	if s.origin == event.Repair {
+		d.Deletions = "unknown" // what was deleted in the gap is not in the list, and nothing remembers that it was there
+	}
+	s.put(ctx, s.event(event.Synced, d))
+	s.list, s.count = nil, 0
+	s.well()
+	if s.once {
+		return nil, nil
+	}
+	return s.follow, nil
+}
+
+// repair writes the gap after the position, and then what exists now. The position stays where it is until all of that
+// is written: a crash in the middle begins the repair again.
+func (s *stream) repair(ctx context.Context) (state, error) {
+	reason := "expired"
+	switch {
+	case s.cause != "":
+		reason = s.cause
+	case time.Since(s.stalledAt) < time.Minute: // while the sink took nothing the API server gave up on us
+		reason = "sink"
+	}
+	s.log.Warn("changes may have gone unseen", zap.String("after", s.pos.ResourceVersion), zap.String("reason", reason))
+	s.put(ctx, s.event(event.Gap, event.GapData{
+		Reason: reason, From: s.pos.ResourceVersion, FromTime: s.asOf.UTC(), ToTime: time.Now().UTC(),
+	}))
+	s.cause, s.badAt, s.empty, s.probed = "", "", 0, time.Time{}
+	s.list, s.origin = s.src.list(), event.Repair
+	return s.snapshot, nil
+}

@@ -1,0 +1,187 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"watcher/internal/event"
+)
+
+// A stream reads one resource × scope × selector: one goroutine, one watch, one position.
+//
+//	start ──▶ follow ──closed──▶ back off ──▶ follow
+//	  │no position  │ expired · decoding error
+//	  ▼             ▼
+//	snapshot ──▶ follow    repair ──▶ snapshot ──▶ follow
+type stream struct {
+	*event.Stream
+	src     *source
+	out     *writer
+	log     *zap.Logger
+	initial Initial
+	once    bool
+	version string // watcher's own
+
+	pos     event.Position
+	asOf    time.Time // when pos was the present, as far as we know
+	started bool
+
+	// snapshot and repair
+	list   *list
+	origin event.Origin
+	count  int // present events since the list began
+
+	// follow
+	bookmarks bool // the resource has shown one, so that their absence means something
+	empty     int  // watches in a row that ended without a frame
+	probed    time.Time
+	badAt     string // position at which a frame could not be decoded
+	cause     string // what the next gap's reason will be, unless it is plain expiry
+	stalledAt time.Time
+
+	backoff backoff
+	trouble string // what was last said to be wrong
+}
+
+// A state is one of the stream's. It returns the next one, nil at the end, and the error that led there: the stream
+// waits before it goes on.
+type state func(context.Context) (state, error)
+
+// run reads until ctx ends, and then writes stopped. Only a request that can never work, or with once any error, ends
+// it earlier.
+func (s *stream) run(ctx context.Context) error {
+	for next := s.start; next != nil && ctx.Err() == nil; {
+		after, err := next(ctx)
+		if err != nil && ctx.Err() == nil {
+			if err := s.settle(ctx, err); err != nil {
+				s.stop()
+				return err
+			}
+		}
+		next = after
+	}
+	s.stop()
+	return nil
+}
+
+func (s *stream) stop() {
+	if s.started {
+		s.out.append(s.event(event.Stopped, event.StoppedData{ResourceVersion: s.pos.ResourceVersion}), s.pos)
+	}
+}
+
+// start goes on from the position, if there is one.
+func (s *stream) start(ctx context.Context) (state, error) {
+	switch {
+	case s.pos.ResourceVersion != "":
+		s.begin(ctx, s.pos.ResourceVersion, true)
+		return s.follow, nil
+	case s.initial == InitialNone && !s.once:
+		return s.now(ctx)
+	default:
+		s.list, s.origin = s.src.list(), event.Snapshot
+		return s.snapshot, nil
+	}
+}
+
+// now starts at the present without listing it.
+func (s *stream) now(ctx context.Context) (state, error) {
+	l := s.src.list()
+	for _, err := range l.items(ctx) {
+		if err != nil {
+			return s.start, err
+		}
+		break // the first page has told the version
+	}
+	s.pos, s.asOf = event.Position{ResourceVersion: l.version}, time.Now()
+	s.begin(ctx, l.version, false)
+	return s.follow, nil
+}
+
+// begin writes started, once.
+func (s *stream) begin(ctx context.Context, rv string, resumed bool) {
+	if s.started {
+		return
+	}
+	s.started = true
+	d := event.StartedData{
+		Namespaces: []string{}, LabelSelector: s.LabelSelector, FieldSelector: s.FieldSelector,
+		Payload: string(s.src.sel.Payload), ResourceVersion: rv, Resumed: resumed, WatcherVersion: s.version,
+	}
+	if s.Namespace != "" {
+		d.Namespaces = append(d.Namespaces, s.Namespace)
+	}
+	if !resumed {
+		d.Reason = "no position was saved"
+	}
+	s.put(ctx, s.event(event.Started, d))
+}
+
+// settle decides whether to go on after err, says so once per change, and waits.
+func (s *stream) settle(ctx context.Context, err error) error {
+	v := classify(err)
+	switch {
+	case v == refused && !s.started:
+		return &UsageError{s.complaint(err)}
+	case s.once:
+		return errors.New(s.complaint(err))
+	}
+	s.say(err)
+	wait := s.backoff.next()
+	switch v {
+	case forbidden:
+		wait, s.cause = denialInterval, "forbidden"
+	case removed:
+		wait, s.cause = denialInterval, "removed"
+	case refused:
+		wait = denialInterval
+	}
+	sleep(ctx, max(wait, retryAfter(err)))
+	return nil
+}
+
+// say logs a change for the worse, once.
+func (s *stream) say(err error) {
+	what, do := s.src.diagnose(err)
+	fields := []zap.Field{zap.Error(err)}
+	if do != "" {
+		fields = append(fields, zap.String("do", do))
+	}
+	switch {
+	case errors.Is(err, errClosed) || s.trouble == what:
+		s.log.Debug(what, fields...)
+	default:
+		s.trouble = what
+		s.log.Warn(what, fields...)
+	}
+}
+
+// well logs a change for the better, once.
+func (s *stream) well() {
+	if s.trouble != "" {
+		s.trouble = ""
+		s.log.Info("reading again")
+	}
+}
+
+func (s *stream) complaint(err error) string {
+	what, do := s.src.diagnose(err)
+	if do != "" {
+		do = " (" + do + ")"
+	}
+	return what + ": " + err.Error() + do
+}
+
+func (s *stream) event(t event.Type, data any) *event.Event {
+	return &event.Event{Stream: s.Stream, Type: t, Time: time.Now(), Data: data}
+}
+
+// put hands an event over. While the buffer is full it waits, and with it the reading.
+func (s *stream) put(ctx context.Context, ev *event.Event) {
+	if s.out.put(ctx, ev, s.pos) {
+		s.stalledAt = time.Now()
+	}
+}

@@ -1,0 +1,323 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"watcher/internal/event"
+)
+
+// A Sink is the durable end of the log. What it holds is the only truth about how far watcher has got. Only one
+// goroutine calls it.
+type Sink interface {
+	// Recover returns what the sink holds, at start and after any error of Commit. Whatever an error left half done is
+	// finished or undone when it returns nil.
+	Recover(ctx context.Context) (event.State, error)
+	// Commit writes the batch. nil: all events are written, in order, and the state becomes durable with or after them,
+	// never before. An error: any beginning of the batch may be written; Recover tells which. An error that wraps
+	// event.ErrClosed: nothing will ever be taken again.
+	Commit(ctx context.Context, b event.Batch) error
+}
+
+const (
+	// A batch is cut at batchEvents events or batchBytes bytes, whichever comes first: the limits of an atomic batch in
+	// JetStream, and enough for a pipe.
+	batchEvents = 1000
+	batchBytes  = 4 << 20
+	// eventOverhead is what an event takes in memory besides its object, about.
+	eventOverhead = 512
+)
+
+// A writer takes the events of all streams and alone talks to the sink. What waits is bounded in bytes, never in
+// events; when the bound is reached the streams stop reading.
+type writer struct {
+	sink     Sink
+	held     event.State   // by the sink, at start
+	limit    int           // bytes that may wait
+	interval time.Duration // between progress events; 0: none
+	once     bool          // an error of the sink is final
+	run      int64         // names this process in the ids of stream events: Unix milliseconds
+	log      *zap.Logger
+
+	mu     sync.Mutex
+	queue  []item
+	bytes  int // in the queue and in the batch that the sink has
+	closed bool
+	more   chan struct{} // holds a token while there may be something to take
+	room   chan struct{} // closed, and replaced, whenever bytes has shrunk
+
+	tallies map[*event.Stream]*tally // of the goroutine in loop alone
+	order   []*event.Stream          // of tallies, so that progress comes in a fixed order
+}
+
+// An item is an event and what it leads to, or a position alone.
+type item struct {
+	stream *event.Stream
+	event  *event.Event
+	after  event.Checkpoint // its counts are stamped
+}
+
+// A tally is what the writer counts of one stream.
+type tally struct {
+	event.Checkpoint
+	gap  string // id of the last gap
+	open bool   // started, and not stopped
+}
+
+// newWriter returns a writer that goes on counting where held, the sink's state, has stopped.
+func newWriter(sink Sink, held event.State, log *zap.Logger) *writer {
+	return &writer{
+		sink: sink, held: held, run: time.Now().UnixMilli(), log: log,
+		more: make(chan struct{}, 1), room: make(chan struct{}), tallies: map[*event.Stream]*tally{},
+	}
+}
+
+// put queues an event, and waits first while the buffer is full. It reports whether it had to. If ctx ends meanwhile
+// the event is queued all the same: what was read is handed over.
+func (w *writer) put(ctx context.Context, ev *event.Event, pos event.Position) (waited bool) {
+	size := len(ev.Object.Body) + eventOverhead
+	for {
+		w.mu.Lock()
+		if w.bytes == 0 || w.bytes+size <= w.limit || ctx.Err() != nil {
+			w.enqueue(item{ev.Stream, ev, event.Checkpoint{Position: pos}}, size)
+			w.mu.Unlock()
+			return waited
+		}
+		room := w.room
+		w.mu.Unlock()
+		waited = true
+		select {
+		case <-room:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// append queues an event without waiting: the last one of a stream.
+func (w *writer) append(ev *event.Event, pos event.Position) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.enqueue(item{ev.Stream, ev, event.Checkpoint{Position: pos}}, len(ev.Object.Body)+eventOverhead)
+}
+
+// move queues a position without an event.
+func (w *writer) move(s *event.Stream, pos event.Position) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.enqueue(item{stream: s, after: event.Checkpoint{Position: pos}}, 0)
+}
+
+func (w *writer) enqueue(it item, size int) {
+	w.queue = append(w.queue, it)
+	w.bytes += size
+	w.wake()
+}
+
+func (w *writer) wake() {
+	select {
+	case w.more <- struct{}{}:
+	default:
+	}
+}
+
+// close says that no more will come. loop ends when what there is has been committed.
+func (w *writer) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	w.wake()
+}
+
+// loop commits what is queued until the writer is closed, or ctx ends, or the sink is closed.
+func (w *writer) loop(ctx context.Context) error {
+	var tick <-chan time.Time
+	if w.interval > 0 {
+		t := time.NewTicker(w.interval)
+		defer t.Stop()
+		tick = t.C
+	}
+	for {
+		due := false
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick:
+			due = true
+		case <-w.more:
+		}
+		batch, size, closed := w.take()
+		w.stamp(batch)
+		if due {
+			batch = append(batch, w.progress()...)
+		}
+		if err := w.commit(ctx, batch); err != nil {
+			return err
+		}
+		w.release(size)
+		if closed {
+			return nil
+		}
+	}
+}
+
+// take cuts a batch off the queue. closed says that nothing is left and nothing will come.
+func (w *writer) take() (batch []item, size int, closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for n < len(w.queue) && n < batchEvents && (n == 0 || size < batchBytes) {
+		if ev := w.queue[n].event; ev != nil {
+			size += len(ev.Object.Body) + eventOverhead
+		}
+		n++
+	}
+	batch = w.queue[:n:n]
+	w.queue = w.queue[n:]
+	if len(w.queue) == 0 {
+		w.queue = nil // frees the array, events and all
+		return batch, size, w.closed
+	}
+	w.wake()
+	return batch, size, false
+}
+
+func (w *writer) release(size int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bytes -= size
+	close(w.room)
+	w.room = make(chan struct{})
+}
+
+// stamp gives the events their place: seq, ids of stream events, the gap that a repaired event belongs to.
+func (w *writer) stamp(batch []item) {
+	for i := range batch {
+		t := w.tally(batch[i].stream)
+		t.Position = batch[i].after.Position
+		if ev := batch[i].event; ev != nil {
+			w.stampEvent(t, ev)
+		}
+		batch[i].after = t.Checkpoint
+	}
+}
+
+func (w *writer) stampEvent(t *tally, ev *event.Event) {
+	if ev.Type.OfObject() {
+		t.Seq++
+		if ev.Origin == event.Repair {
+			ev.Gap = t.gap
+		}
+	} else {
+		t.StreamEvents++
+		ev.ID = w.streamEventID(ev, t.StreamEvents)
+	}
+	ev.Seq = t.Seq
+	switch ev.Type {
+	case event.Started:
+		t.open = true
+	case event.Stopped:
+		t.open = false
+	case event.Gap:
+		t.gap = ev.ID
+	}
+}
+
+func (w *writer) streamEventID(ev *event.Event, n uint64) string {
+	scope := ""
+	if ev.Stream.Namespace != "" {
+		scope = "." + ev.Stream.Namespace
+	}
+	return fmt.Sprintf("%s%s.%s.%d.%d", ev.Stream.Resource, scope, ev.Type, w.run, n)
+}
+
+func (w *writer) tally(s *event.Stream) *tally {
+	t := w.tallies[s]
+	if t == nil {
+		t = &tally{Checkpoint: w.held[s.Key()]}
+		t.StreamEvents = 0 // counted anew by each process
+		w.tallies[s] = t
+		w.order = append(w.order, s)
+	}
+	return t
+}
+
+// progress says how far each stream has got, also if it has not moved: silence never means death.
+func (w *writer) progress() []item {
+	var batch []item
+	for _, s := range w.order {
+		t := w.tallies[s]
+		if !t.open || t.ResourceVersion == "" {
+			continue
+		}
+		ev := &event.Event{Stream: s, Type: event.Progress, Time: time.Now(), Data: event.ProgressData{ResourceVersion: t.ResourceVersion, Seq: t.Seq}}
+		batch = append(batch, item{stream: s, event: ev, after: event.Checkpoint{Position: t.Position}})
+	}
+	w.stamp(batch)
+	return batch
+}
+
+// commit hands the batch to the sink until it has taken it. Nothing is read again from the API server: what the sink
+// did take, Recover says, and the rest stays here.
+func (w *writer) commit(ctx context.Context, batch []item) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	var retry backoff
+	err := w.sink.Commit(ctx, w.batch(batch))
+	for failing := false; err != nil; {
+		if ctx.Err() != nil {
+			return fmt.Errorf("write events: %w: %w", context.Cause(ctx), err)
+		}
+		if w.once || errors.Is(err, event.ErrClosed) {
+			return fmt.Errorf("write events: %w", err)
+		}
+		if !failing {
+			failing = true
+			w.log.Warn("events cannot be written; trying again until they can", zap.Error(err))
+		}
+		sleep(ctx, retry.next())
+		var held event.State
+		if held, err = w.sink.Recover(ctx); err != nil {
+			continue
+		}
+		if batch = missing(batch, held); len(batch) > 0 {
+			err = w.sink.Commit(ctx, w.batch(batch))
+		}
+		if err == nil {
+			w.log.Info("events are written again")
+		}
+	}
+	return nil
+}
+
+func (w *writer) batch(items []item) event.Batch {
+	b := event.Batch{Events: make([]*event.Event, 0, len(items)), State: event.State{}}
+	for _, it := range items {
+		b.State[it.stream.Key()] = it.after
+		if it.event != nil {
+			b.Events = append(b.Events, it.event)
+		}
+	}
+	return b
+}
+
+// missing returns what of the batch the sink does not hold. The counts tell, since they are contiguous.
+func missing(batch []item, held event.State) []item {
+	return slices.DeleteFunc(batch, func(it item) bool {
+		h := held[it.stream.Key()]
+		switch {
+		case it.event == nil:
+			return false
+		case it.event.Type.OfObject():
+			return it.after.Seq <= h.Seq
+		default:
+			return it.after.StreamEvents <= h.StreamEvents
+		}
+	})
+}
