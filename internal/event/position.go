@@ -17,7 +17,8 @@ type Position struct {
 type Checkpoint struct {
 	Position
 	Seq          uint64 // of the last object event
-	StreamEvents uint64 // of this process; the ids of stream events end in it
+	Run          int64  // the process that counted StreamEvents: its start, in Unix milliseconds
+	StreamEvents uint64 // of that process; the ids of stream events end in it
 }
 
 // A State is what a sink holds: how far each stream has got, by Stream.Key.

@@ -73,6 +73,9 @@ func (m *memory) Commit(ctx context.Context, b event.Batch) error {
 	// The state says what was kept, as a sink whose truth is its log would find out.
 	for _, ev := range b.Events[:kept] {
 		c := m.state[ev.Stream.Key()]
+		if run := b.State[ev.Stream.Key()].Run; c.Run != run {
+			c.Run, c.StreamEvents = run, 0
+		}
 		if ev.Type.OfObject() {
 			c.Seq = ev.Seq
 		} else {

@@ -53,12 +53,12 @@ type Config struct {
 func Run(ctx context.Context, c Config) error {
 	r := &runner{Config: c}
 	found, pending, err := r.resolve(ctx)
-	if err != nil || ctx.Err() != nil {
-		return err
+	if err != nil {
+		return r.unlessStopped(ctx, err)
 	}
 	state, err := r.recover(ctx)
 	if err != nil {
-		return err
+		return r.unlessStopped(ctx, err)
 	}
 	r.state = state
 	r.writer = newWriter(c.Sink, state, c.Log)
@@ -71,6 +71,14 @@ type runner struct {
 	Config
 	state  event.State
 	writer *writer
+}
+
+// unlessStopped is err, but nil if it came of being stopped before anything was read.
+func (r *runner) unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && !r.Once {
+		return nil
+	}
+	return err
 }
 
 // stream runs all streams and the writer, and joins them.

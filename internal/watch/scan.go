@@ -75,8 +75,7 @@ func (o *object) scanFrame(line []byte) (typ []byte, obj span, err error) {
 	return typ, span{start, end}, onlySpace(line, end+1)
 }
 
-// frameHead recognises a frame's beginning in the very bytes that the API server writes, and returns the type and where
-// the object begins, or 0.
+// frameHead finds the type, and where the object begins, in the very bytes that the API server writes. Else start is 0.
 func frameHead(line []byte) (typ []byte, start int) {
 	const head, middle = `{"type":"`, `","object":{`
 	if !bytes.HasPrefix(line, []byte(head)) {
@@ -127,7 +126,7 @@ func (o *object) scanAnyFrame(line []byte) (typ []byte, obj span, err error) {
 
 // shift makes the offset in err count from n bytes before.
 func shift(err error, n int) error {
-	if e, ok := err.(*syntaxError); ok {
+	if e, ok := errors.AsType[*syntaxError](err); ok {
 		return &syntaxError{e.offset + n, e.problem}
 	}
 	return err

@@ -240,7 +240,7 @@ func (w *writer) tally(s *event.Stream) *tally {
 	t := w.tallies[s]
 	if t == nil {
 		t = &tally{Checkpoint: w.held[s.Key()]}
-		t.StreamEvents = 0 // counted anew by each process
+		t.Run, t.StreamEvents = w.run, 0
 		w.tallies[s] = t
 		w.order = append(w.order, s)
 	}
@@ -317,7 +317,7 @@ func missing(batch []item, held event.State) []item {
 		case it.event.Type.OfObject():
 			return it.after.Seq <= h.Seq
 		default:
-			return it.after.StreamEvents <= h.StreamEvents
+			return it.after.Run == h.Run && it.after.StreamEvents <= h.StreamEvents
 		}
 	})
 }
