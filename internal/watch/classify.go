@@ -76,8 +76,11 @@ func (s *source) diagnose(err error) (what, do string) {
 	case expired:
 		return "the API server has forgotten the position", ""
 	case forbidden:
-		return "permission is missing; trying again every minute",
-			fmt.Sprintf("grant list and watch on %s, or narrow the scope with -n NAMESPACE", s.res.Name())
+		do = fmt.Sprintf("grant list and watch on %s, or narrow the scope with -n NAMESPACE", s.res.Name())
+		if s.sel.Namespace != "" {
+			do = fmt.Sprintf("grant list and watch on %s in the namespace %s, or name another with -n", s.res.Name(), s.sel.Namespace)
+		}
+		return "permission is missing; trying again every minute", do
 	case removed:
 		return "the resource is not served; trying again every minute", ""
 	case undecodable:

@@ -60,9 +60,22 @@ func (c *cutter) frame(o *object, raw []byte) *frame {
 		DeletionTimestamp: next(o.deletionTimestamp), Generation: o.generation,
 	}}
 	if c.body {
-		f.Body = c.cut(o, raw)
+		f.Body = oneLine(c.cut(o, raw))
 	}
 	return f
+}
+
+// oneLine replaces the line breaks of an object that was pretty printed: they can only be between tokens.
+func oneLine(body []byte) []byte {
+	if bytes.IndexByte(body, '\n') < 0 && bytes.IndexByte(body, '\r') < 0 {
+		return body
+	}
+	for i, c := range body {
+		if c == '\n' || c == '\r' {
+			body[i] = ' '
+		}
+	}
+	return body
 }
 
 // cut returns the API server's own bytes, less what is left out, plus the type that items of typed LISTs lack.

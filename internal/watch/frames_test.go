@@ -47,6 +47,11 @@ func TestFramesAreReadHoweverTheyAreLaidOut(t *testing.T) {
 				pass(time.Second)
 				check(t, r.said("pods")[2:], c.want...)
 				r.stop(t)
+				for _, line := range r.lines {
+					if strings.ContainsAny(line, "\n\r") || !json.Valid([]byte(line)) {
+						t.Errorf("not one line of JSON: %q", line)
+					}
+				}
 			})
 		})
 	}

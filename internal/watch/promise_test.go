@@ -134,6 +134,30 @@ func TestT4ACutListSkipsAndRepeatsNothing(t *testing.T) {
 	})
 }
 
+// The first page of a LIST, wherever it is cut, is begun again, with the version of the second try.
+func TestAListThatIsCutInItsFirstPageBeginsAgain(t *testing.T) {
+	for _, res := range []watchtest.Resource{watchtest.Pods, watchtest.Widgets} {
+		for k := 0; k < 700; k += 11 {
+			bubble(t, []watchtest.Resource{res}, func(t *testing.T, srv *watchtest.Server) {
+				srv.Create(res, "shop/a")
+				srv.Create(res, "shop/b")
+				srv.On(watchtest.Lists().Times(1), watchtest.CutBody(k))
+				r := start(t, srv, newMemory(), []string{res.Name})
+				pass(100 * time.Millisecond)
+				cut := len(r.said(res.Name)) == 0
+				srv.Update(res, "shop/b", watchtest.Labels("n", "1"))
+				pass(10 * time.Second)
+				r.stop(t)
+				if cut {
+					check(t, r.said(res.Name), "started at 103", "present shop/a@101", "present shop/b@103", "synced 2 at 103", "stopped at 103")
+				} else {
+					check(t, r.said(res.Name)[:4], "started at 102", "present shop/a@101", "present shop/b@102", "synced 2 at 102")
+				}
+			})
+		}
+	}
+}
+
 // A LIST whose version is forgotten before its last page begins again; the token that the API server offers instead
 // would hide what was deleted between the two versions.
 func TestAListThatExpiresBetweenPagesBeginsAgain(t *testing.T) {
@@ -534,6 +558,31 @@ func TestProgressIsWrittenThroughAnOutage(t *testing.T) {
 		r.stop(t)
 		check(t, r.said("pods"), "started at 100", "synced 0 at 100", "progress at 100", "progress at 100", "progress at 100", "progress at 100", "progress at 100", "stopped at 100")
 	})
+}
+
+// Nothing comes behind stopped, and nothing before started.
+func TestStoppedIsTheLastWord(t *testing.T) {
+	for range 20 { // the order of two things that are ready at once is drawn
+		bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+			sink := newMemory()
+			r := start(t, srv, sink, []string{"pods"}, func(c *watch.Config) { c.Progress = time.Second })
+			pass(10 * time.Second)
+			stall := make(chan struct{})
+			sink.mu.Lock()
+			sink.stall = stall
+			sink.mu.Unlock()
+			pass(2 * time.Second)
+			r.cancel()
+			pass(5 * time.Second)
+			close(stall)
+			if err := <-r.done; err != nil {
+				t.Error(err)
+			}
+			if got := r.said("pods"); !strings.HasPrefix(got[0], "started") || !strings.HasPrefix(got[len(got)-1], "stopped") {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
 }
 
 // A sink that fails, having kept any beginning of the batch or none, gets the rest, and nothing twice.

@@ -32,10 +32,10 @@ func TestResourcesAreNamedAsForKubectl(t *testing.T) {
 		"deployments.v1.apps":     "/apis/apps/v1/deployments",
 		"events":                  "/api/v1/events",
 		"events.events.k8s.io events.v1.events.k8s.io": "/apis/events.k8s.io/v1/events",
-		"wd widgets.example.com":                   "/apis/example.com/v1/widgets",
-		"widgets.v1beta1.example.com":              "/apis/example.com/v1beta1/widgets",
-		"no":                                       "/api/v1/nodes",
-		"pods.v1.":                                 "/api/v1/pods",
+		"wd widgets.example.com":                       "/apis/example.com/v1/widgets",
+		"widgets.v1beta1.example.com":                  "/apis/example.com/v1beta1/widgets",
+		"no":                                           "/api/v1/nodes",
+		"pods.v1.":                                     "/api/v1/pods",
 	} {
 		t.Run(args, func(t *testing.T) {
 			bubble(t, served, func(t *testing.T, srv *watchtest.Server) {

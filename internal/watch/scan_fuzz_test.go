@@ -179,8 +179,9 @@ func wantFields(t *testing.T, b []byte) string {
 	if err != nil {
 		generation = 0
 	}
-	return fmt.Sprintln(show(top["kind"]), show(top["apiVersion"]), show(meta["namespace"]), show(meta["name"]), show(meta["uid"]),
-		show(meta["resourceVersion"]), show(meta["creationTimestamp"]), show(meta["deletionTimestamp"]), generation)
+	return fmt.Sprintln(show(top["kind"]), show(top["apiVersion"]), show(meta["namespace"]), show(meta["name"]),
+		show(meta["uid"]), show(meta["resourceVersion"]), show(meta["creationTimestamp"]), show(meta["deletionTimestamp"]),
+		generation)
 }
 
 // A path is the quoted keys that lead to a member.

@@ -143,6 +143,12 @@ func TestAnExactListAnswersThePast(t *testing.T) {
 		if _, err := c.list(Pods, "resourceVersion=105"); !apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
 			t.Errorf("not older than the future: %v", err)
 		}
+		if list, err := c.list(Pods, "limit=1&resourceVersion=101"); err != nil || names(list) != "a/x" || list.GetResourceVersion() != "101" {
+			t.Errorf("a limit makes it exact: %v", err)
+		}
+		if list, err := c.list(Pods, "fieldSelector=metadata.name=x&resourceVersionMatch=Exact&resourceVersion=103"); err != nil || names(list) != "a/x b/x" {
+			t.Errorf("one name in all namespaces: %v", err)
+		}
 		s.Compact(103)
 		if _, err := c.list(Pods, "resourceVersionMatch=Exact&resourceVersion=102"); !apierrors.IsResourceExpired(err) {
 			t.Errorf("below the compaction: %v", err)
@@ -174,6 +180,7 @@ func TestForgottenWatchesLeaveExactReads(t *testing.T) {
 		s.Forget(s.RV(), Pods)
 		want(t, settled(c.mustWatch(Pods, "resourceVersion=100")), "ERROR 410 Expired", "end")
 		want(t, settled(c.mustWatch(Services, "resourceVersion=100")), "ADDED a/x 102")
+		want(t, settled(c.mustWatch(Pods, "resourceVersion=103"))) // as far as it goes
 		if list, err := c.list(Pods, "resourceVersionMatch=Exact&resourceVersion=101"); err != nil || names(list) != "a/x" {
 			t.Errorf("an exact read: %v", err)
 		}

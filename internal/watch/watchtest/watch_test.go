@@ -150,6 +150,10 @@ func TestTheFormsOfObjects(t *testing.T) {
 			{Widgets.Path("b"), "application/json", `{"apiVersion":"example.com/v1","items":[],"kind":"WidgetList","metadata":{"resourceVersion":"102"}}`},
 			{Widgets.Path("a"), "application/json", `{"apiVersion":"example.com/v1","items":[{"apiVersion":"example.com/v1","kind":"Widget","metadata":` + widgetMeta + `,"spec":{"a":1}}],"kind":"WidgetList","metadata":{"resourceVersion":"102"}}`},
 			{Pods.Path("a"), metaList, `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"102"},"items":[` + partial + podMeta + `}]}`},
+			{Widgets.Path("a"), metaList, `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"102"},"items":[` + partial +
+				`{"name":"x","namespace":"a","uid":"00000000-0000-4000-8000-000000000002","resourceVersion":"102","generation":1,"creationTimestamp":"2000-01-01T00:00:00Z"}}]}`},
+			{Pods.Path("b") + "?watch=1&resourceVersion=101&timeoutSeconds=3&allowWatchBookmarks=1", meta, `{"type":"BOOKMARK","object":` + partial + `{"resourceVersion":"102"}}}`},
+			{Pods.Path("b") + "?watch=1&resourceVersion=101&timeoutSeconds=3&allowWatchBookmarks=1", "", `{"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"102"}}}`},
 			{Pods.Path("a") + "/x", meta, partial + podMeta + `}`},
 			{Pods.Path("a") + "?watch=1&resourceVersion=100&timeoutSeconds=1", meta, `{"type":"ADDED","object":` + partial + podMeta + `}}`},
 			{Pods.Path("a"), meta, `{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"only the following media types are accepted: application/json","reason":"NotAcceptable","code":406}`},
