@@ -165,11 +165,21 @@ func (l *lineReader) nextLine() ([]byte, error) {
 		l.long = append(l.long, line...)
 		line = l.long
 	}
-	if errors.Is(err, io.EOF) && len(line) > 0 {
+	switch {
+	case err == nil:
+		return line, nil
+	case errors.Is(err, io.EOF) && len(line) > 0:
 		return line, nil // the end comes back at the next Read
+	case errors.Is(err, io.EOF):
+		return nil, io.EOF
+	default:
+		return nil, errCut
 	}
-	return line, err
 }
+
+// errCut is how a connection that broke is told to client-go, which knows its kind by identity: it closes the watch. Any
+// other error, such as HTTP/2's of a broken stream, it would report as a frame that cannot be decoded.
+var errCut = io.ErrUnexpectedEOF
 
 // fallBack gives the current line to a tokenizer, which all further frames come from, and returns the first of them.
 func (l *lineReader) fallBack() ([]byte, error) {
@@ -180,10 +190,15 @@ func (l *lineReader) fallBack() ([]byte, error) {
 func (l *lineReader) nextValue() ([]byte, error) {
 	v, err := l.tokens.ReadValue()
 	switch {
+	case err == nil:
+		return v, nil
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, io.ErrUnexpectedEOF // client-go compares by identity: a cut connection, not a decoding error
+		return nil, errCut
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
+	case errors.As(err, new(*jsontext.SyntacticError)):
+		return nil, err
+	default:
+		return nil, errCut
 	}
-	return v, err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -139,6 +140,17 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(q *http.Request) (*http.Response, error) { return f(q) }
 
+// An http2Body breaks as one of HTTP/2 does, which real API servers speak: with an error that net/http does not name.
+type http2Body struct{ io.ReadCloser }
+
+func (b http2Body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = errors.New("stream error: stream ID 3; INTERNAL_ERROR; received from peer")
+	}
+	return n, err
+}
+
 // start runs watcher on the server until stop.
 func start(t testing.TB, srv *watchtest.Server, sink *memory, resources []string, edits ...func(*watch.Config)) *running {
 	t.Helper()
@@ -147,7 +159,11 @@ func start(t testing.TB, srv *watchtest.Server, sink *memory, resources []string
 	kube.Wrap(func(rt http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(q *http.Request) (*http.Response, error) {
 			r.tries.Add(1)
-			return rt.RoundTrip(q)
+			resp, err := rt.RoundTrip(q)
+			if err == nil {
+				resp.Body = http2Body{resp.Body}
+			}
+			return resp, err
 		})
 	})
 	client, err := watch.NewClient(kube, 100, 200)

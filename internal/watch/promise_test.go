@@ -245,6 +245,25 @@ func TestAnOutageIsNeitherAHotLoopNorAGap(t *testing.T) {
 	})
 }
 
+// A connection that breaks again and again, in the middle of a frame too, is no gap.
+func TestABrokenConnectionIsNoGap(t *testing.T) {
+	for _, fault := range []watchtest.Fault{watchtest.CutAfter(0), watchtest.CutWithin(0, 30), watchtest.CutWithin(0, 300), watchtest.Reset()} {
+		bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+			r := start(t, srv, newMemory(), []string{"pods"})
+			pass(time.Second)
+			rule := srv.On(watchtest.Watches().Times(6), fault)
+			srv.CutWatches()
+			srv.Create(watchtest.Pods, "shop/a")
+			pass(5 * time.Minute)
+			r.stop(t)
+			check(t, r.said("pods")[:3], "started at 100", "synced 0 at 100", "added shop/a@101")
+			if rule.Fired() != 6 {
+				t.Errorf("%d watches were cut", rule.Fired())
+			}
+		})
+	}
+}
+
 // T8: two updates in one second are two events.
 func TestT8UpdatesInOneSecondAreAllWritten(t *testing.T) {
 	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {

@@ -106,8 +106,12 @@ func (w *world) run() {
 	}
 	pass(10 * time.Minute)
 	w.stop(w.t)
+	expiries := 0
 	for what, n := range w.srv.Fired() {
 		w.fired[what] += n
+		if strings.HasPrefix(what, "expired") {
+			expiries += n
+		}
 	}
 	for _, q := range w.srv.Requests(watchtest.Watches()) {
 		if q.Code == 200 && q.Frames == 0 && q.Done {
@@ -116,6 +120,9 @@ func (w *world) run() {
 	}
 	for _, res := range worldResources {
 		w.judge(res)
+	}
+	if gaps, lines := w.fired["gap"], w.fired["line"]; gaps > expiries+lines/2 {
+		w.t.Errorf("%d gaps, but the server forgot something only %d times, and sent %d lines of garbage", gaps, expiries, lines)
 	}
 	if w.t.Failed() {
 		w.t.Logf("seed %d", w.seed)
