@@ -164,8 +164,8 @@ func (f *runFlags) validate(given *pflag.FlagSet) error {
 	case f.progress < 0:
 		return refuse("progress-interval", f.progress.String(), "must not be negative")
 	case f.buffer <= 0:
-		return refuse("buffer-bytes", f.buffer.String(), "must be positive")
-	case f.qps <= 0:
+		return refuse("buffer-bytes", fmt.Sprint(int64(f.buffer)), "must be positive")
+	case !(f.qps > 0): // NaN neither
 		return refuse("kube-api-qps", fmt.Sprint(f.qps), "must be positive")
 	case f.burst <= 0:
 		return refuse("kube-api-burst", fmt.Sprint(f.burst), "must be positive")
@@ -183,9 +183,10 @@ func (f *runFlags) connect(c *config) error {
 	var err error
 	switch c.kube, err = loader.ClientConfig(); {
 	case clientcmd.IsEmptyConfig(err):
-		return &usageError{"no API server to talk to: give --kubeconfig or --server, set KUBECONFIG, or run in a pod"}
+		return &usageError{fmt.Sprintf("no API server to talk to: none is named in %s, and this is no pod; give --kubeconfig or --server, or set KUBECONFIG",
+			strings.Join(f.loading.GetLoadingPrecedence(), ", "))}
 	case err != nil:
-		return &usageError{fmt.Sprintf("--kubeconfig: %v", err)}
+		return &usageError{fmt.Sprintf("cannot use the kubeconfig: %v (see --kubeconfig, --context, --cluster, --user)", err)}
 	}
 	if c.watch.Cluster = f.clusterName; f.clusterName != "" {
 		return nil

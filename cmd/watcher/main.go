@@ -60,16 +60,16 @@ func (e *usageError) Error() string { return e.problem }
 func execute(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	root := newRoot(stdout, stderr)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	return report(err, stderr)
+	c, err := root.ExecuteContextC(ctx)
+	return report(c.CommandPath(), err, stderr)
 }
 
-func report(err error, stderr io.Writer) int {
+func report(command string, err error, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, new(*usageError)), errors.As(err, new(*watch.UsageError)):
-		fmt.Fprintf(stderr, "watcher: %v\nRun 'watcher run -h' for the flags.\n", err) //nolint:errcheck // nobody is left to tell
+		fmt.Fprintf(stderr, "watcher: %v\nRun '%s -h' for help.\n", err, command) //nolint:errcheck // nobody is left to tell
 		return exitUsage
 	case errors.Is(err, event.ErrClosed) && errors.Is(err, syscall.EPIPE):
 		return exitRuntime // as other programs in a pipe: the reader knows that it left

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,9 +30,11 @@ func TestMain(m *testing.M) {
 type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
+	flag.Parse()
+	err := flag.Set("test.parallel", "6") // they wait for other processes, mostly
 	code := l.m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		os.Stderr.WriteString(err.Error() + "\n")
+	if err = errors.Join(err, goleak.Find()); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return code
@@ -159,16 +162,17 @@ func poll(cond func() bool) bool {
 // A world is an API server and a place to run watcher against it.
 type world struct {
 	*watchtest.Server
-	t   *testing.T
-	dir string
-	env []string
+	t     *testing.T
+	dir   string
+	env   []string
+	tries func() int // requests, or connections where none can be made
 }
 
 func newWorld(t *testing.T, rs ...watchtest.Resource) *world {
 	t.Helper()
 	srv := watchtest.New(t, rs...)
 	dir := t.TempDir()
-	return &world{srv, t, dir, environment(dir, srv.WriteKubeconfig(dir))}
+	return &world{srv, t, dir, environment(dir, srv.WriteKubeconfig(dir)), func() int { return srv.Count(watchtest.Lists()) }}
 }
 
 // run starts watcher, stdout into a file.
@@ -196,7 +200,7 @@ func (w *world) await(cond func() bool) {
 // once runs watcher to its end.
 func once(t tb, dir string, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "watcher", args...)
 	var out, errout bytes.Buffer

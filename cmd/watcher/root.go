@@ -49,7 +49,10 @@ func refuseArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 func newVersion() *cobra.Command {
 	var output string
 	c := &cobra.Command{
-		Use:   "version [-o json]",
+		Use: "version [-o json]",
+
+		DisableFlagsInUseLine: true,
+
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -84,8 +87,11 @@ func versionName() string {
 func newCompletion() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish"}
 	return &cobra.Command{
-		Use:       "completion bash|zsh|fish",
-		Short:     "Print a completion script for a shell",
+		Use:   "completion bash|zsh|fish",
+		Short: "Print a completion script for a shell",
+
+		DisableFlagsInUseLine: true,
+
 		Example:   "  source <(watcher completion bash)",
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: shells,

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,7 +24,7 @@ import (
 //	create|update RESOURCE NAMESPACE/NAME [MEMBER=JSON ...]   labels.KEY=TEXT and annotations.KEY=TEXT as well
 //	delete RESOURCE NAMESPACE/NAME
 //	forbid RESOURCE VERB ...                                  allow takes it back
-//	bookmark | down | compact
+//	server bookmark|down|up|compact
 //	start NAME ARG ...         watcher in the background, stdout appended to NAME.out, stderr to NAME.err
 //	await [-N] FILE PATTERN    until N lines match, 1 if not given
 //	watching N                 until N watches are open
@@ -32,6 +34,7 @@ import (
 //	events [-of RESOURCE] FILE WANT     the lines in short are those of the file WANT
 //	diagnostics FILE [-complaints N]    every line is a diagnostic in JSON, N of them warnings or worse
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true, RequireExplicitExec: true, Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -184,8 +187,9 @@ func (s *stage) end(args []string) {
 
 func (s *stage) exits(args []string) {
 	code, stdout, stderr := once(s, s.MkAbs("."), s.environment(), args[1:]...)
-	fmt.Fprint(s.Stdout(), stdout)
-	fmt.Fprint(s.Stderr(), stderr)
+	_, out := io.WriteString(s.Stdout(), stdout)
+	_, errout := io.WriteString(s.Stderr(), stderr)
+	s.Check(errors.Join(out, errout))
 	if strconv.Itoa(code) != args[0] {
 		s.TestScript.Fatalf("exit code %d, want %s\n%s", code, args[0], stderr)
 	}

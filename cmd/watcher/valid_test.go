@@ -129,6 +129,7 @@ func sameData(raw string, data []byte) error {
 
 // TestTheSchemasRefuseWhatIsWrong shows that validation is one.
 func TestTheSchemasRefuseWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	good := `{"specversion":"1.0","id":"u.1","source":"/clusters/c/api/v1/pods","type":"watcher.object.added","subject":"a/b",` +
 		`"time":"2026-11-23T21:04:05.123456789Z","datacontenttype":"application/json","data":{"op":"added","seq":1,"origin":"live",` +
 		`"group":"","version":"v1","resource":"pods","kind":"Pod","namespace":"a","name":"b","uid":"u","resourceVersion":"1","object":{}}}`

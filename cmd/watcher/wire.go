@@ -23,7 +23,7 @@ func (c *config) run(ctx context.Context, stdout, stderr *os.File) error {
 	c.kube.WarningHandler = rest.NoWarnings{}
 	client, err := watch.NewClient(c.kube, c.qps, c.burst)
 	if err != nil {
-		return &usageError{fmt.Sprintf("--kubeconfig: %v", err)}
+		return &usageError{fmt.Sprintf("cannot use the kubeconfig: %v", err)}
 	}
 	if err := sink.CloseTornLine(stdout); err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"os"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"watcher/internal/event"
 )
 
@@ -29,6 +31,7 @@ type Lines struct {
 	rest   []byte // what of buf is not written yet
 	next   event.State
 	state  event.State
+	closed error // once it is set nothing is taken any more: an abandoned write may still be reading buf
 }
 
 // NewLines returns a sink that writes to dst. A Write that fails with EPIPE closes it; after any other failure it goes
@@ -47,6 +50,9 @@ func (l *Lines) Recover(ctx context.Context) (event.State, error) {
 
 // Commit writes the events with one call of Write.
 func (l *Lines) Commit(ctx context.Context, b event.Batch) error {
+	if l.closed != nil {
+		return l.closed
+	}
 	l.buf = l.buf[:0]
 	for _, ev := range b.Events {
 		l.buf = l.format(l.buf, ev)
@@ -57,11 +63,17 @@ func (l *Lines) Commit(ctx context.Context, b event.Batch) error {
 
 // flush writes the rest. A crash in it leaves a torn last line, which the next start closes.
 func (l *Lines) flush(ctx context.Context) error {
+	if l.closed != nil {
+		return l.closed
+	}
 	if len(l.rest) > 0 {
 		n, err := write(ctx, l.dst, l.rest)
 		l.rest = l.rest[n:]
 		if errors.Is(err, syscall.EPIPE) {
-			return fmt.Errorf("%w: %w", event.ErrClosed, err)
+			err = fmt.Errorf("%w: %w", event.ErrClosed, err)
+		}
+		if errors.Is(err, event.ErrClosed) {
+			l.closed = err
 		}
 		if err != nil {
 			return err
@@ -93,27 +105,48 @@ func write(ctx context.Context, dst io.Writer, p []byte) (int, error) {
 }
 
 // CloseTornLine ends the last line of a regular file that f appends to, if a kill in the middle of a write left it
-// without a newline: it stays one bad line, and does not spoil the next. Anything but a regular file is left alone.
+// without a newline: it stays one bad line, and does not spoil the next. Anything but such a file is left alone.
 func CloseTornLine(f *os.File) error {
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return err
-	}
-	last := []byte{0}
-	// The descriptor is mostly opened for writing only.
-	r, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	if err == nil {
-		_, err = r.ReadAt(last, info.Size()-1)
-		err = errors.Join(err, r.Close())
-	}
+	size, err := appendsAt(f)
 	if err != nil {
-		return fmt.Errorf("look at the end of %s: %w", f.Name(), err)
+		return fmt.Errorf("look at %s: %w", f.Name(), err)
 	}
-	if last[0] == '\n' {
+	if size == 0 || lastByte(f, size) == '\n' {
 		return nil
 	}
 	if _, err := f.WriteString("\n"); err != nil {
 		return fmt.Errorf("close the torn last line of %s: %w", f.Name(), err)
 	}
 	return nil
+}
+
+// appendsAt is the size of the regular file that f appends to; 0 if it is none.
+func appendsAt(f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, err
+	}
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err != nil || flags&unix.O_APPEND != 0 {
+		return info.Size(), err
+	}
+	if at, err := f.Seek(0, io.SeekCurrent); err != nil || at != info.Size() {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// lastByte reads the last byte of a file that is mostly open for writing only. 0 if it cannot be read: then one newline
+// too many is better than an event on the end of a torn line.
+func lastByte(f *os.File, size int64) byte {
+	r, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return 0
+	}
+	defer r.Close() //nolint:errcheck // it was only read
+	last := []byte{0}
+	if _, err := r.ReadAt(last, size-1); err != nil {
+		return 0
+	}
+	return last[0]
 }

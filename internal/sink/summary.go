@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -53,7 +54,7 @@ type pod struct {
 	} `json:"status"`
 }
 
-// String is phase, ready count, restarts, node and what a container waits for.
+// String is phase, ready count, restarts, what a container waits for or ended with, and the node.
 func (p pod) String() string {
 	if p.Status.Phase == "" {
 		return ""
@@ -77,7 +78,7 @@ func (p pod) String() string {
 	if p.Metadata.DeletionTimestamp != "" {
 		words = append(words, "terminating")
 	}
-	return strings.Join(withoutEmpty(append(words, p.Spec.NodeName, why)), " ")
+	return strings.Join(withoutEmpty(append(words, why, p.Spec.NodeName)), " ")
 }
 
 type deployment struct {
@@ -98,13 +99,15 @@ type deployment struct {
 	} `json:"status"`
 }
 
-// String is the replicas, desired to available, and the images.
+// String is the replicas, desired to ready, those available where they are not the ready ones, and the images.
 func (d deployment) String() string {
 	if d.Spec.Replicas == nil {
 		return ""
 	}
-	words := []string{fmt.Sprintf("%d desired %d updated %d ready %d available", *d.Spec.Replicas,
-		d.Status.UpdatedReplicas, d.Status.ReadyReplicas, d.Status.AvailableReplicas)}
+	words := []string{fmt.Sprintf("%d desired %d updated %d ready", *d.Spec.Replicas, d.Status.UpdatedReplicas, d.Status.ReadyReplicas)}
+	if d.Status.AvailableReplicas != d.Status.ReadyReplicas {
+		words = append(words, fmt.Sprintf("%d available", d.Status.AvailableReplicas))
+	}
 	for _, c := range d.Spec.Template.Spec.Containers {
 		words = append(words, c.Image)
 	}
@@ -137,7 +140,7 @@ func (s service) String() string {
 	}
 	var ports []string
 	for _, p := range s.Spec.Ports {
-		ports = append(ports, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+		ports = append(ports, fmt.Sprintf("%d/%s", p.Port, cmp.Or(p.Protocol, "TCP")))
 	}
 	return strings.Join(withoutEmpty(append(words, strings.Join(ports, ","))), " ")
 }

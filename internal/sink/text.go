@@ -23,9 +23,11 @@ type Text struct {
 // A column is as wide as the widest value so far, within bounds: it grows, but never jumps about.
 type column struct{ width int }
 
-func (c *column) fit(s string, most int) string {
+type bounds struct{ least, most int }
+
+func (c *column) fit(s string, b bounds) string {
 	n := utf8.RuneCountInString(s)
-	c.width = max(c.width, min(n, most))
+	c.width = max(c.width, min(max(n, b.least), b.most))
 	return s + strings.Repeat(" ", max(0, c.width-n))
 }
 
@@ -44,15 +46,14 @@ func (t *Text) Append(dst []byte, ev *event.Event) []byte {
 	if ev.Type == event.Gap {
 		op = "GAP"
 	}
-	// Of a narrow terminal the names may take a third, the summary what is left.
-	nameMost, resourceMost, width := 48, 24, t.Width()
-	if width > 0 {
-		nameMost, resourceMost = min(nameMost, width/3), min(resourceMost, width/5)
+	width, resource, name := t.Width(), bounds{len("deployments"), 24}, bounds{16, 48}
+	if width > 0 { // of a narrow terminal the names may take a third, the summary what is left
+		resource, name = bounds{min(len("deployments"), width/10), min(24, width/5)}, bounds{0, min(48, width/3)}
 	}
-	what := t.resource.fit(printable(ev.Stream.Resource), resourceMost) + "  "
+	what := t.resource.fit(printable(ev.Stream.Resource), resource) + "  "
 	switch {
 	case ev.Type.OfObject():
-		what += t.name.fit(printable(ev.Object.Key()), nameMost) + "  " + printable(objectSummary(ev))
+		what += t.name.fit(printable(ev.Object.Key()), name) + "  " + printable(objectSummary(ev))
 	case ev.Stream.Namespace != "":
 		what += printable(ev.Stream.Namespace + ": " + streamSummary(ev))
 	default:
@@ -126,6 +127,9 @@ func streamSummary(ev *event.Event) string {
 	case event.ProgressData:
 		return "at " + d.ResourceVersion
 	case event.StoppedData:
+		if d.ResourceVersion == "" {
+			return "before all was listed"
+		}
 		return "at " + d.ResourceVersion
 	default:
 		return ""
@@ -140,7 +144,7 @@ func unseen(d event.GapData) string {
 	if gap < 2*time.Minute {
 		return fmt.Sprintf("%.0f s", gap.Seconds())
 	}
-	return gap.Round(time.Second).String()
+	return strings.TrimSuffix(gap.Round(time.Minute).String(), "0s")
 }
 
 func synced(d event.SyncedData) string {

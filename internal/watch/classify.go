@@ -80,9 +80,9 @@ func (s *source) diagnose(err error) (what, do string) {
 		if s.sel.Namespace != "" {
 			do = fmt.Sprintf("grant list and watch on %s in the namespace %s, or name another with -n", s.res.Name(), s.sel.Namespace)
 		}
-		return "permission is missing; trying again every minute", do
+		return "permission is missing", do
 	case removed:
-		return "the resource is not served; trying again every minute", ""
+		return "the resource is not served", ""
 	case undecodable:
 		return "a watch frame cannot be decoded", ""
 	case refused:

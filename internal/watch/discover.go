@@ -140,6 +140,8 @@ func (c *catalog) unknown(arg string) error {
 	problem := fmt.Sprintf("unknown resource %q: the API server serves none of that name", arg)
 	if best := c.nearest(arg); best != "" {
 		problem += fmt.Sprintf("; did you mean %q?", best)
+	} else {
+		problem += "; kubectl api-resources lists them"
 	}
 	if len(c.down) > 0 {
 		problem += "; not discovered, since they are down: " + strings.Join(c.down, ", ")

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +25,7 @@ import (
 )
 
 var (
-	worlds    = flag.Int("worlds", 300, "how many seeded worlds to simulate")
+	worlds    = flag.Int("worlds", 150, "how many seeded worlds to simulate")
 	firstSeed = flag.Uint64("seed", 1, "the seed of the first world")
 )
 
@@ -67,14 +68,16 @@ func TestWhateverHappensNothingIsLostOutsideAGapAndNothingRepeated(t *testing.T)
 // A world is one server, one watcher and what befalls them.
 type world struct {
 	*running
-	t     *testing.T
-	seed  uint64
-	rand  *rand.Rand
-	srv   *watchtest.Server
-	fired map[string]int
-	n     int // objects created
-	rules []*watchtest.Rule
-	down  bool
+	t    *testing.T
+	seed uint64
+	rand *rand.Rand
+	srv  *watchtest.Server
+	n    int // objects created
+
+	counting sync.Mutex
+	fired    map[string]int
+	rules    []*watchtest.Rule
+	down     bool
 }
 
 var worldResources = []watchtest.Resource{watchtest.Pods, watchtest.Events, watchtest.Widgets}
@@ -115,7 +118,7 @@ func (w *world) run() {
 	}
 	for _, q := range w.srv.Requests(watchtest.Watches()) {
 		if q.Code == 200 && q.Frames == 0 && q.Done {
-			w.fired["empty watch"]++
+			w.count("empty watch")
 		}
 	}
 	for _, res := range worldResources {
@@ -127,6 +130,13 @@ func (w *world) run() {
 	if w.t.Failed() {
 		w.t.Logf("seed %d", w.seed)
 	}
+}
+
+// count is called from the sink as well.
+func (w *world) count(what string) {
+	w.counting.Lock()
+	defer w.counting.Unlock()
+	w.fired[what]++
 }
 
 func (w *world) wait() {
@@ -166,7 +176,7 @@ func (w *world) change() {
 			keys = append(keys, o.Namespace+"/"+o.Name)
 		}
 		w.srv.DeleteTogether(res, keys...)
-		w.fired["deleted together"]++
+		w.count("deleted together")
 	default:
 		w.n++
 		w.srv.Update(res, key, watchtest.Labels("n", strconv.Itoa(w.n)), watchtest.Raw("status", fmt.Sprintf(`{"pad":%q}`, strings.Repeat("x", w.rand.IntN(2000)))))
@@ -195,11 +205,11 @@ func (w *world) befall() {
 		w.srv.Forget(w.srv.RV(), res)
 	case 8:
 		w.srv.Restart()
-		w.fired["restart"]++
+		w.count("restart")
 	case 9:
 		if w.down = !w.down; w.down {
 			w.srv.Down()
-			w.fired["down"]++
+			w.count("down")
 		} else {
 			w.srv.Up()
 		}
@@ -248,13 +258,13 @@ func (w *world) failSink() {
 		}
 		switch keeps {
 		case 0:
-			w.fired["sink kept none"]++
+			w.count("sink kept none")
 			return 0, errSink
 		case 1:
-			w.fired["sink kept some"]++
+			w.count("sink kept some")
 			return len(b.Events) / 2, errSink
 		default:
-			w.fired["sink kept all"]++
+			w.count("sink kept all")
 			return len(b.Events), errSink
 		}
 	}
@@ -265,7 +275,7 @@ func (w *world) stallSink() {
 	w.mu.Lock()
 	w.stall = stall
 	w.mu.Unlock()
-	w.fired["sink stalled"]++
+	w.count("sink stalled")
 	for range w.rand.IntN(200) {
 		w.change()
 	}
@@ -279,11 +289,11 @@ func (w *world) stallSink() {
 // crash ends watcher as a kill does, between two commits, and starts it again on what the sink holds.
 func (w *world) crash() {
 	pass(2 * time.Minute) // let the sink recover from what it was told to fail: a state is what this crash leaves
+	var dead atomic.Bool
 	w.mu.Lock()
-	dead := false
-	w.fault = func(event.Batch) (int, error) { dead = true; return 0, event.ErrClosed }
+	w.fault = func(event.Batch) (int, error) { dead.Store(true); return 0, event.ErrClosed }
 	w.mu.Unlock()
-	for i := 0; !dead && i < 5; i++ {
+	for i := 0; !dead.Load() && i < 5; i++ {
 		w.change()
 		pass(20 * time.Second)
 	}
@@ -300,7 +310,7 @@ func (w *world) crash() {
 	for range w.rand.IntN(20) {
 		w.change()
 	}
-	w.fired["crash"]++
+	w.count("crash")
 	w.start(sink)
 }
 
@@ -370,7 +380,7 @@ func (j *judge) read(ev *event.Event) {
 	case event.StartedData:
 		j.started(ev, d)
 	case event.GapData:
-		j.fired["gap"]++
+		j.count("gap")
 		if rv := version(d.From); !j.covered(rv) || j.listing {
 			j.fail(ev, "what came up to there is not written")
 		}
@@ -400,7 +410,7 @@ func (j *judge) read(ev *event.Event) {
 // started begins anew, or goes on without a gap; a repair that a crash cut short is begun again.
 func (j *judge) started(ev *event.Event, d event.StartedData) {
 	if d.Resumed {
-		j.fired["resumed"]++
+		j.count("resumed")
 		if !j.covered(version(d.ResourceVersion)) && !j.listing {
 			j.fail(ev, "resumed past what is written")
 		}

@@ -129,8 +129,7 @@ func (s *stream) settle(ctx context.Context, err error) error {
 	case s.once:
 		return errors.New(s.complaint(err))
 	}
-	s.say(err)
-	wait := s.backoff.next()
+	wait := max(s.backoff.next(), retryAfter(err))
 	switch v {
 	case forbidden:
 		wait, s.cause = denialInterval, "forbidden"
@@ -139,14 +138,15 @@ func (s *stream) settle(ctx context.Context, err error) error {
 	case refused:
 		wait = denialInterval
 	}
-	sleep(ctx, max(wait, retryAfter(err)))
+	s.say(err, wait)
+	sleep(ctx, wait)
 	return nil
 }
 
 // say logs a change for the worse, once.
-func (s *stream) say(err error) {
+func (s *stream) say(err error, wait time.Duration) {
 	what, do := s.src.diagnose(err)
-	fields := []zap.Field{zap.Error(err)}
+	fields := []zap.Field{zap.Error(err), zap.Stringer("next", wait.Round(time.Millisecond))}
 	if do != "" {
 		fields = append(fields, zap.String("do", do))
 	}

@@ -281,7 +281,9 @@ func (w *writer) commit(ctx context.Context, batch []item) error {
 			failing = true
 			w.log.Warn("events cannot be written; trying again until they can", zap.Error(err))
 		}
-		sleep(ctx, retry.next())
+		if sleep(ctx, retry.next()); ctx.Err() != nil {
+			continue // err says what is wrong; the sink would only say that it was interrupted
+		}
 		var held event.State
 		if held, err = w.sink.Recover(ctx); err != nil {
 			continue
