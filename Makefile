@@ -61,7 +61,7 @@ test: ## unit tests and simulation: no servers
 
 .PHONY: e2e
 e2e: build ## tests on a real kube-apiserver, which are built first if need be
-	$(call phase,e2e,go run -C test ./cmd/cluster build && WATCHER=$(CURDIR)/bin/watcher go test -C test -race -timeout 20m ./...)
+	$(call phase,e2e,go run -C test ./cmd/cluster build && WATCHER=$(CURDIR)/bin/watcher go test -C test -race -count=1 -timeout 20m ./...)
 
 FUZZ_SECONDS ?= 60
 

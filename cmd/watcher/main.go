@@ -69,12 +69,12 @@ func report(command string, err error, stderr io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, new(*usageError)), errors.As(err, new(*watch.UsageError)):
-		fmt.Fprintf(stderr, "watcher: %v\nRun '%s -h' for help.\n", err, command) //nolint:errcheck // nobody is left to tell
+		fmt.Fprintf(stderr, "watcher: %v\nRun '%s -h' for help.\n", err, command)
 		return exitUsage
 	case errors.Is(err, event.ErrClosed) && errors.Is(err, syscall.EPIPE):
 		return exitRuntime // as other programs in a pipe: the reader knows that it left
 	default:
-		fmt.Fprintf(stderr, "watcher: %v\n", err) //nolint:errcheck // nobody is left to tell
+		fmt.Fprintf(stderr, "watcher: %v\n", err)
 		return exitRuntime
 	}
 }

@@ -96,7 +96,10 @@ func (s *stream) closed(lived time.Duration, frames int) (state, error) {
 func (s *stream) failed(err error) (state, error) {
 	switch classify(err) {
 	case expired:
-		return s.repair, err
+		if time.Since(s.repairedAt) < backoffMax { // it forgets faster than we list
+			return s.repair, err
+		}
+		return s.repair, nil // at once: what comes while we wait falls into the gap as well
 	case undecodable:
 		if s.badAt == s.pos.ResourceVersion {
 			s.cause = "decode"

@@ -52,6 +52,7 @@ func (s *stream) repair(ctx context.Context) (state, error) {
 	case time.Since(s.stalledAt) < time.Minute: // while the sink took nothing the API server gave up on us
 		reason = "sink"
 	}
+	s.repairedAt = time.Now()
 	s.log.Warn("changes may have gone unseen", zap.String("after", s.pos.ResourceVersion), zap.String("reason", reason))
 	s.put(ctx, s.event(event.Gap, event.GapData{
 		Reason: reason, From: s.pos.ResourceVersion, FromTime: s.asOf.UTC(), ToTime: time.Now().UTC(),

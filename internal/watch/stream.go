@@ -42,6 +42,8 @@ type stream struct {
 	cause     string // what the next gap's reason will be, unless it is plain expiry
 	stalledAt time.Time
 
+	repairedAt time.Time // when the last repair began
+
 	backoff backoff
 	trouble string // what was last said to be wrong
 }
@@ -151,7 +153,10 @@ func (s *stream) say(err error, wait time.Duration) {
 		fields = append(fields, zap.String("do", do))
 	}
 	switch {
-	case errors.Is(err, errClosed) || s.trouble == what:
+	case errors.Is(err, errClosed), s.trouble == what:
+		s.log.Debug(what, fields...)
+	case errors.Is(err, errEmpty) && (s.empty < 3 || s.trouble != ""):
+		// A restart, or an outage in the form that client-go gives it: the next try will tell, or has told.
 		s.log.Debug(what, fields...)
 	default:
 		s.trouble = what
