@@ -86,6 +86,9 @@ func (s *source) diagnose(err error) (what, do string) {
 	case undecodable:
 		return "a watch frame cannot be decoded", ""
 	case refused:
+		if apierrors.IsNotAcceptable(err) {
+			return "the API server cannot leave the rest of the objects out", "use --payload full"
+		}
 		return "the API server refuses the request", "check --field-selector and --selector"
 	}
 	return diagnoseNetwork(err)

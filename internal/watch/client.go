@@ -118,6 +118,9 @@ func (s *source) watch(ctx context.Context, rv string, timeout time.Duration) (w
 	unanswered := time.AfterFunc(silence, cancel)
 	w, err := s.request(metav1.ListOptions{Watch: true, ResourceVersion: rv, AllowWatchBookmarks: true, TimeoutSeconds: &seconds}).Watch(ctx)
 	if !unanswered.Stop() {
+		if err == nil {
+			w.Stop()
+		}
 		err = errSilent
 	}
 	if err != nil {

@@ -25,8 +25,9 @@ type list struct {
 	// version is the list's resourceVersion, known before the first item is yielded. Whatever happened up to it shows in
 	// the items, and nothing later.
 	version string
-	next    string // continue token of the page to read
-	read    int    // items of that page that were yielded
+	asOf    time.Time // when it was asked for: version is of that moment or later
+	next    string    // continue token of the page to read
+	read    int       // items of that page that were yielded
 	done    bool
 }
 
@@ -55,7 +56,7 @@ func (l *list) page(ctx context.Context, yield func(*frame) bool) (more bool, er
 	o := l.options
 	o.Continue, o.Limit = l.next, pageSize
 	if l.next == "" {
-		o.Limit, l.version, l.read = 1, "", 0
+		o.Limit, l.version, l.asOf, l.read = 1, "", time.Now(), 0
 	}
 	if err := l.src.limiter.Wait(ctx); err != nil {
 		return false, err

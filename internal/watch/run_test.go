@@ -3,6 +3,7 @@ package watch_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,17 @@ func TestARefusedSelectorEndsTheProgram(t *testing.T) {
 	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
 		r := start(t, srv, newMemory(), []string{"pods"}, func(c *watch.Config) { c.FieldSelector = "spec.bogus=1" })
 		if err := <-r.done; !errors.As(err, new(*watch.UsageError)) || !strings.Contains(err.Error(), "--field-selector") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A server that can only send whole objects is not asked for them behind the user's back.
+func TestAServerThatCannotLeaveOutTheRestIsRefused(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		srv.On(watchtest.Lists(), watchtest.Fail(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable, "only application/json"))
+		r := start(t, srv, newMemory(), []string{"pods"}, func(c *watch.Config) { c.Payload = watch.PayloadMetadata })
+		if err := <-r.done; !errors.As(err, new(*watch.UsageError)) || !strings.Contains(err.Error(), "--payload full") {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -28,7 +28,7 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 		}
 	}
 	s.begin(ctx, s.list.version, false)
-	s.pos, s.asOf = event.Position{ResourceVersion: s.list.version}, time.Now()
+	s.pos, s.asOf, s.cause = event.Position{ResourceVersion: s.list.version}, s.list.asOf, ""
 	d := event.SyncedData{ResourceVersion: s.list.version, Present: s.count}
 	if s.origin == event.Repair {
 		d.Deletions = "unknown" // what was deleted in the gap is not in the list, and nothing remembers that it was there

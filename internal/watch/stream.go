@@ -98,7 +98,7 @@ func (s *stream) now(ctx context.Context) (state, error) {
 		}
 		break // the first page has told the version
 	}
-	s.pos, s.asOf = event.Position{ResourceVersion: l.version}, time.Now()
+	s.pos, s.asOf = event.Position{ResourceVersion: l.version}, l.asOf
 	s.begin(ctx, l.version, false)
 	return s.follow, nil
 }
