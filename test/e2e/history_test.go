@@ -183,11 +183,13 @@ func number(resourceVersion string) uint64 {
 	return n
 }
 
-// wrote reports whether the last change is written.
+// wrote reports whether the last change is written, or enclosed by a gap that is repaired.
 func (h *history) wrote(evs []event) bool {
 	all := h.soFar()
-	last := all[len(all)-1].id
-	return count(evs, func(ev *event) bool { return ev.ID == last }) > 0
+	last := all[len(all)-1]
+	return count(evs, func(ev *event) bool {
+		return ev.ID == last.id || only("synced")(ev) && number(ev.Data.ResourceVersion) >= last.at
+	}) > 0
 }
 
 // A hole is a gap with its repair: what happened in (from, to] may be missing.
