@@ -47,8 +47,17 @@ func NewClient(config *rest.Config, qps float32, burst int) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{config: c, http: h, limiter: flowcontrol.NewTokenBucketRateLimiter(qps, burst), discovery: d}, nil
+	return &Client{
+		config: c, http: h, limiter: flowcontrol.NewTokenBucketRateLimiter(qps, burst),
+		discovery: discovery.NewDiscoveryClient(bounded{d.RESTClient()}),
+	}, nil
 }
+
+// bounded asks once, and waits no longer than silence: client-go's discovery would ask eleven times, or wait for ever.
+type bounded struct{ rest.Interface }
+
+// Get implements rest.Interface.
+func (b bounded) Get() *rest.Request { return b.Interface.Get().MaxRetries(0).Timeout(silence) }
 
 // A Payload says how much of an object an event carries.
 type Payload string

@@ -74,7 +74,7 @@ func (c *Client) discover(ctx context.Context) (*catalog, error) {
 var versionForm = regexp.MustCompile(`^v[1-9][0-9]*((alpha|beta)[1-9][0-9]*)?$`)
 
 // find resolves kubectl's syntax for a resource: a plural, singular or short name, or a kind, alone or followed by
-// .group or .version.group. The error is a *UsageError or a *pendingError.
+// .group or .version.group. The error is a *UsageError, a *pendingError or a *hiddenError.
 func (c *catalog) find(arg string) (Resource, error) {
 	gvr, gr := schema.ParseResourceArg(strings.ToLower(arg))
 	if gvr != nil && versionForm.MatchString(gvr.Version) {
@@ -83,6 +83,9 @@ func (c *catalog) find(arg string) (Resource, error) {
 			return Resource{}, &pendingError{*gvr}
 		}
 		return r.check(arg)
+	}
+	if gr.Group != "" && c.hides(gr) {
+		return Resource{}, &hiddenError{arg, c.down} // or another version would be taken for the preferred one
 	}
 	if gr.Group != "" {
 		if r, ok := c.lookup(gr.Resource, func(gv schema.GroupVersion) bool { return gv.Group == gr.Group }); ok {
@@ -96,6 +99,24 @@ func (c *catalog) find(arg string) (Resource, error) {
 		return r.check(arg)
 	}
 	return Resource{}, c.unknown(arg)
+}
+
+// A hiddenError says that a resource's group is not wholly known, since one of its versions is down.
+type hiddenError struct {
+	arg  string
+	down []string
+}
+
+func (e *hiddenError) Error() string {
+	return fmt.Sprintf("look for resource %q: these APIs are down: %s", e.arg, strings.Join(e.down, ", "))
+}
+
+// hides reports whether an API of the resource's group is down.
+func (c *catalog) hides(gr schema.GroupResource) bool {
+	return slices.ContainsFunc(c.down, func(version string) bool {
+		gv, err := schema.ParseGroupVersion(version)
+		return err == nil && gr.Group == gv.Group
+	})
 }
 
 // A served resource and what can be done with it.

@@ -9,5 +9,6 @@
 //     stream.repair says so with a gap before anything else is written.
 //   - A position never passes what the sink has acknowledged: it travels with the events, and only Sink.Commit makes it
 //     durable.
-//   - Nothing ends a stream but its context: classify gives every error its meaning, stream.settle waits and goes on.
+//   - Nothing that the API server or the network does ends a stream that has started: classify gives every error its
+//     meaning, stream.settle waits and goes on.
 package watch

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -26,8 +27,8 @@ const (
 	probeInterval = time.Minute
 )
 
-// follow writes what the watch delivers after the position until it ends. However it ends, the next one is opened at
-// the position.
+// follow writes what the watch delivers after the position until it ends. The next one is opened at the position, unless
+// the API server has forgotten it.
 func (s *stream) follow(ctx context.Context) (state, error) {
 	timeout := watchTimeout + rand.N(watchTimeout)
 	w, err := s.src.watch(ctx, s.pos.ResourceVersion, timeout)
@@ -72,7 +73,7 @@ func (s *stream) follow(ctx context.Context) (state, error) {
 
 // resumed notes that a watch has delivered: whatever kept us away has not cost a change.
 func (s *stream) resumed() {
-	s.cause, s.badAt, s.empty = "", "", 0
+	s.cause, s.empty, s.forgotten = "", 0, false
 	s.well()
 }
 
@@ -80,10 +81,14 @@ func (s *stream) resumed() {
 func (s *stream) closed(lived time.Duration, frames int) (state, error) {
 	switch {
 	case lived >= healthyAfter:
+		s.badAt, s.cause, s.forgotten = "", "", false
 		s.well()
 		return s.follow, nil
 	case frames > 0:
 		return s.follow, errClosed
+	}
+	if s.forgotten {
+		return s.repair, nil
 	}
 	s.empty++
 	if s.empty > 1 && time.Since(s.probed) >= probeInterval {
@@ -101,11 +106,11 @@ func (s *stream) failed(err error) (state, error) {
 		}
 		return s.repair, nil // at once: what comes while we wait falls into the gap as well
 	case undecodable:
-		if s.badAt == s.pos.ResourceVersion {
+		if s.badAt == s.last() {
 			s.cause = "decode"
 			return s.repair, err
 		}
-		s.badAt = s.pos.ResourceVersion
+		s.badAt = s.last()
 	}
 	return s.follow, err
 }
@@ -117,13 +122,16 @@ func (s *stream) probe(ctx context.Context) (state, error) {
 	l := s.src.list()
 	l.options = metav1.ListOptions{ResourceVersion: s.pos.ResourceVersion, ResourceVersionMatch: metav1.ResourceVersionMatchExact}
 	for _, err := range l.items(ctx) {
-		if err != nil {
+		if s.forgotten = classify(err) == expired; err != nil && !s.forgotten {
 			return s.failed(err)
 		}
-		break
+		break // the watch has the last word: a watch cache may remember what etcd has forgotten
 	}
 	return s.follow, nil
 }
+
+// last is the newest version that was seen.
+func (s *stream) last() string { return cmp.Or(s.pos.AheadAt, s.pos.ResourceVersion) }
 
 // take writes one frame and moves the position.
 func (s *stream) take(ctx context.Context, e watch.Event) error {
@@ -143,11 +151,7 @@ func (s *stream) take(ctx context.Context, e watch.Event) error {
 
 // bookmark moves the position without an event.
 func (s *stream) bookmark(rv string) error {
-	last := s.pos.ResourceVersion
-	if s.pos.AheadAt != "" {
-		last = s.pos.AheadAt
-	}
-	if c, err := compare(rv, last); err != nil || c < 0 {
+	if c, err := compare(rv, s.last()); err != nil || c < 0 {
 		return err
 	}
 	s.pos, s.asOf = event.Position{ResourceVersion: rv}, time.Now()
@@ -181,20 +185,16 @@ func (s *stream) change(ctx context.Context, t watch.EventType, f *frame) error 
 // advance moves the position to just before f's version, the newest that may still be incomplete, and says whether f is
 // new. A frame out of order is written and moves nothing.
 func (s *stream) advance(f *frame) (fresh bool, err error) {
-	s.asOf = time.Now()
 	id := f.Incarnation()
 	if f.ResourceVersion == s.pos.AheadAt {
 		if slices.Contains(s.pos.Ahead, id) {
 			return false, nil
 		}
-		// Clipped: positions that were handed over share the array.
-		s.pos.Ahead = append(slices.Clip(s.pos.Ahead), id)
+		// Positions that were handed over share the array, each up to its own length.
+		s.pos.Ahead = append(s.pos.Ahead, id)
 		return true, nil
 	}
-	last := s.pos.ResourceVersion
-	if s.pos.AheadAt != "" {
-		last = s.pos.AheadAt
-	}
+	last := s.last()
 	if c, err := compare(f.ResourceVersion, last); err != nil || c <= 0 {
 		return true, err
 	}

@@ -17,7 +17,7 @@ import (
 // pageSize is the number of objects a LIST asks for at a time; client-go's own.
 const pageSize = 500
 
-// A list reads a consistent LIST page by page and item by item; never more than one item is in memory. After an error
+// A list reads a consistent LIST page by page and item by item; with a server that knows limit, one item is in memory. After an error
 // it goes on where it was, without repeating an item, as long as the API server remembers the version.
 type list struct {
 	src     *source
@@ -70,7 +70,7 @@ func (l *list) page(ctx context.Context, yield func(*frame) bool) (more bool, er
 		return false, because(ctx, err)
 	}
 	defer body.Close() //nolint:errcheck // the page was read, or is read again
-	p := page{list: l, tokens: jsontext.NewDecoder(body, anyJSON...), yield: func(f *frame) bool {
+	p := page{list: l, quiet: quiet, tokens: jsontext.NewDecoder(body, anyJSON...), yield: func(f *frame) bool {
 		quiet.Stop() // the sink may take its time
 		defer quiet.Reset(silence)
 		return yield(f)
@@ -94,6 +94,7 @@ type page struct {
 	*list
 	tokens  *jsontext.Decoder
 	yield   func(*frame) bool
+	quiet   *time.Timer
 	meta    metav1.ListMeta
 	held    []*frame // items that came before the list's version
 	n       int      // items read
@@ -127,6 +128,9 @@ func (p *page) parse() error {
 	}
 	if _, err := p.tokens.ReadToken(); err != nil {
 		return unexpectedEOF(err)
+	}
+	if p.version == "" {
+		return errors.New("no list of objects: it has no version")
 	}
 	p.release()
 	if !p.stopped {
@@ -186,6 +190,7 @@ func (p *page) items() error {
 func (p *page) item(raw []byte) error {
 	p.n++
 	if p.n <= p.read { // yielded before the page was cut: the same token gives the same items in the same order
+		p.quiet.Reset(silence)
 		return nil
 	}
 	if err := p.scanned.scan(raw); err != nil {

@@ -51,7 +51,7 @@ type Config struct {
 // wraps event.ErrClosed if the sink is closed. The network, missing permissions and a broken API server never end it,
 // unless c.Once.
 func Run(ctx context.Context, c Config) error {
-	r := &runner{Config: c}
+	r := &runner{Config: c, claimed: map[Resource]bool{}}
 	found, pending, err := r.resolve(ctx)
 	if err != nil {
 		return r.unlessStopped(ctx, err)
@@ -71,6 +71,18 @@ type runner struct {
 	Config
 	state  event.State
 	writer *writer
+
+	mu      sync.Mutex
+	claimed map[Resource]bool
+}
+
+// claim reports whether nobody reads the resource yet, and takes it: it may have been named twice.
+func (r *runner) claim(res Resource) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	taken := r.claimed[res]
+	r.claimed[res] = true
+	return !taken
 }
 
 // unlessStopped is err, but nil if it came of being stopped before anything was read.
@@ -101,12 +113,12 @@ func (r *runner) stream(ctx context.Context, found []Resource, pending []string)
 	}
 	var streams sync.WaitGroup
 	for _, res := range found {
-		r.start(reading, &streams, res, fail)
+		r.start(reading, &streams, res, false, fail)
 	}
 	for _, arg := range pending {
 		streams.Go(func() {
-			if res, ok := r.await(reading, arg, fail); ok {
-				r.start(reading, &streams, res, fail)
+			if res, ok := r.await(reading, arg); ok && r.claim(res) {
+				r.start(reading, &streams, res, true, fail)
 			}
 		})
 	}
@@ -124,8 +136,8 @@ func (r *runner) stream(ctx context.Context, found []Resource, pending []string)
 	return failed.join()
 }
 
-// start runs the streams of one resource, one a namespace.
-func (r *runner) start(ctx context.Context, wg *sync.WaitGroup, res Resource, fail func(error)) {
+// start runs the streams of one resource, one a namespace. late: it was found after the others.
+func (r *runner) start(ctx context.Context, wg *sync.WaitGroup, res Resource, late bool, fail func(error)) {
 	namespaces := r.Namespaces
 	if len(namespaces) == 0 || !res.Namespaced {
 		namespaces = []string{""}
@@ -136,6 +148,7 @@ func (r *runner) start(ctx context.Context, wg *sync.WaitGroup, res Resource, fa
 			fail(err)
 			continue
 		}
+		s.late = late
 		wg.Go(func() {
 			if err := s.run(ctx); err != nil {
 				fail(fmt.Errorf("%s: %w", s.src.res.Name(), err))
@@ -188,18 +201,16 @@ func (r *runner) resolve(ctx context.Context) (found []Resource, pending []strin
 	if len(cat.down) > 0 {
 		r.Log.Warn("some APIs could not be discovered", zap.Strings("down", cat.down))
 	}
-	seen := map[Resource]bool{}
 	var names []string
 	for _, arg := range r.Resources {
 		res, err := cat.find(arg)
 		switch {
-		case errors.As(err, new(*pendingError)) && !r.Once:
-			r.Log.Warn("a resource is not served yet; looking for it every minute", zap.String("resource", arg))
+		case (errors.As(err, new(*pendingError)) || errors.As(err, new(*hiddenError))) && !r.Once:
+			r.Log.Warn("a resource is not served yet; looking for it every minute", zap.String("resource", arg), zap.Error(err))
 			pending = append(pending, arg)
 		case err != nil:
 			return nil, nil, err
-		case !seen[res]:
-			seen[res] = true
+		case r.claim(res):
 			found = append(found, res)
 			names = append(names, res.Name())
 		}
@@ -236,27 +247,27 @@ func (r *runner) catalog(ctx context.Context) (*catalog, error) {
 	}
 }
 
-// await looks for a resource once a minute until it is served.
-func (r *runner) await(ctx context.Context, arg string, fail func(error)) (Resource, bool) {
-	for {
-		sleep(ctx, denialInterval)
-		if ctx.Err() != nil {
-			return Resource{}, false
-		}
+// await looks for a resource once a minute until it is served. What is wrong meanwhile is said once per change; it must
+// not end what is watched already.
+func (r *runner) await(ctx context.Context, arg string) (Resource, bool) {
+	log, trouble := r.Log.With(zap.String("resource", arg)), ""
+	for sleep(ctx, denialInterval); ctx.Err() == nil; sleep(ctx, denialInterval) {
 		cat, err := r.Client.discover(ctx)
-		if err != nil {
-			continue // the streams say what is wrong
-		}
-		res, err := cat.find(arg)
+		what := "the API server cannot be asked for the resource"
 		if err == nil {
-			r.Log.Info("the resource is served now", zap.String("resource", arg))
-			return res, true
+			var res Resource
+			if res, err = cat.find(arg); err == nil {
+				log.Info("the resource is served now")
+				return res, true
+			}
+			what = "the resource cannot be watched yet"
 		}
-		if !errors.As(err, new(*pendingError)) {
-			fail(err)
-			return Resource{}, false
+		if what != trouble && !errors.As(err, new(*pendingError)) && ctx.Err() == nil {
+			trouble = what
+			log.Warn(what, zap.Error(err))
 		}
 	}
+	return Resource{}, false
 }
 
 // recover asks the sink what it holds, until it can say.

@@ -16,7 +16,7 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 	for f, err := range s.list.items(ctx) {
 		if err != nil {
 			if classify(err) == expired {
-				s.list = s.src.list()
+				s.again(ctx)
 			}
 			return s.snapshot, err
 		}
@@ -24,7 +24,7 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 		s.count++
 		s.put(ctx, &event.Event{Stream: s.Stream, Type: event.Present, Time: time.Now(), Origin: s.origin, Object: f.Object})
 		if ctx.Err() != nil {
-			return nil, nil
+			return s.snapshot, nil
 		}
 	}
 	s.begin(ctx, s.list.version, false)
@@ -42,6 +42,22 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 	return s.follow, nil
 }
 
+// again begins the list again. Of a snapshot that is a gap: what was listed may be gone when it is listed again. The gap
+// of a repair is open already.
+func (s *stream) again(ctx context.Context) {
+	if s.count > 0 && s.origin == event.Snapshot {
+		s.gap(ctx, "expired", s.list.version, s.list.asOf)
+		s.origin = event.Repair
+	}
+	s.list, s.count = s.src.list(), 0
+}
+
+func (s *stream) gap(ctx context.Context, reason, from string, at time.Time) {
+	s.repairedAt = time.Now()
+	s.log.Warn("changes may have gone unseen", zap.String("after", from), zap.String("reason", reason))
+	s.put(ctx, s.event(event.Gap, event.GapData{Reason: reason, From: from, FromTime: at.UTC(), ToTime: time.Now().UTC()}))
+}
+
 // repair writes the gap after the position, and then what exists now. The position stays where it is until all of that
 // is written: a crash in the middle begins the repair again.
 func (s *stream) repair(ctx context.Context) (state, error) {
@@ -52,12 +68,8 @@ func (s *stream) repair(ctx context.Context) (state, error) {
 	case time.Since(s.stalledAt) < time.Minute: // while the sink took nothing the API server gave up on us
 		reason = "sink"
 	}
-	s.repairedAt = time.Now()
-	s.log.Warn("changes may have gone unseen", zap.String("after", s.pos.ResourceVersion), zap.String("reason", reason))
-	s.put(ctx, s.event(event.Gap, event.GapData{
-		Reason: reason, From: s.pos.ResourceVersion, FromTime: s.asOf.UTC(), ToTime: time.Now().UTC(),
-	}))
-	s.cause, s.badAt, s.empty, s.probed = "", "", 0, time.Time{}
+	s.gap(ctx, reason, s.pos.ResourceVersion, s.asOf)
+	s.cause, s.badAt, s.empty, s.probed, s.forgotten = "", "", 0, time.Time{}, false
 	s.list, s.origin = s.src.list(), event.Repair
 	return s.snapshot, nil
 }

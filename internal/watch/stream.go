@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,6 +24,7 @@ type stream struct {
 	log     *zap.Logger
 	initial Initial
 	once    bool
+	late    bool   // found after the start: nothing that is wrong with it may end the others
 	version string // watcher's own
 
 	pos     event.Position
@@ -32,15 +34,16 @@ type stream struct {
 	// snapshot and repair
 	list   *list
 	origin event.Origin
-	count  int // present events since the list began
+	count  int // present events since the list began, or began again
 
 	// follow
 	bookmarks bool // the resource has shown one, so that their absence means something
 	empty     int  // watches in a row that ended without a frame
 	probed    time.Time
-	badAt     string // position at which a frame could not be decoded
-	cause     string // what the next gap's reason will be, unless it is plain expiry
-	stalledAt time.Time
+	forgotten bool      // a LIST at the position said so
+	badAt     string    // position at which a frame could not be decoded
+	cause     string    // what the next gap's reason will be, unless it is plain expiry
+	stalledAt time.Time // when the buffer had last been full for long
 
 	repairedAt time.Time // when the last repair began
 
@@ -55,7 +58,8 @@ type state func(context.Context) (state, error)
 // run reads until ctx ends, and then writes stopped. Only a request that can never work, or with once any error, ends
 // it earlier.
 func (s *stream) run(ctx context.Context) error {
-	for next := s.start; next != nil && ctx.Err() == nil; {
+	next := state(s.start)
+	for next != nil && ctx.Err() == nil {
 		after, err := next(ctx)
 		if err != nil && ctx.Err() == nil {
 			if err := s.settle(ctx, err); err != nil {
@@ -66,6 +70,9 @@ func (s *stream) run(ctx context.Context) error {
 		next = after
 	}
 	s.stop()
+	if s.once && next != nil {
+		return fmt.Errorf("stopped before everything was listed: %w", context.Cause(ctx))
+	}
 	return nil
 }
 
@@ -98,7 +105,7 @@ func (s *stream) now(ctx context.Context) (state, error) {
 		}
 		break // the first page has told the version
 	}
-	s.pos, s.asOf = event.Position{ResourceVersion: l.version}, l.asOf
+	s.pos, s.asOf, s.cause = event.Position{ResourceVersion: l.version}, l.asOf, ""
 	s.begin(ctx, l.version, false)
 	return s.follow, nil
 }
@@ -126,7 +133,7 @@ func (s *stream) begin(ctx context.Context, rv string, resumed bool) {
 func (s *stream) settle(ctx context.Context, err error) error {
 	v := classify(err)
 	switch {
-	case v == refused && !s.started:
+	case v == refused && !s.started && !s.late:
 		return &UsageError{s.complaint(err)}
 	case s.once:
 		return errors.New(s.complaint(err))
@@ -186,7 +193,9 @@ func (s *stream) event(t event.Type, data any) *event.Event {
 
 // put hands an event over. While the buffer is full it waits, and with it the reading.
 func (s *stream) put(ctx context.Context, ev *event.Event) {
-	if s.out.put(ctx, ev, s.pos) {
-		s.stalledAt = time.Now()
+	begin := time.Now()
+	s.out.put(ctx, ev, s.pos)
+	if now := time.Now(); now.Sub(begin) >= time.Second { // so long that an API server may give us up
+		s.stalledAt = now
 	}
 }

@@ -30,6 +30,8 @@ const (
 	// JetStream, and enough for a pipe.
 	batchEvents = 1000
 	batchBytes  = 4 << 20
+	// sinkRetry is the longest wait for a sink that fails: well within drainTimeout.
+	sinkRetry = 5 * time.Second
 	// eventOverhead is what an event takes in memory besides its object, about.
 	eventOverhead = 512
 )
@@ -78,20 +80,19 @@ func newWriter(sink Sink, held event.State, log *zap.Logger) *writer {
 	}
 }
 
-// put queues an event, and waits first while the buffer is full. It reports whether it had to. If ctx ends meanwhile
-// the event is queued all the same: what was read is handed over.
-func (w *writer) put(ctx context.Context, ev *event.Event, pos event.Position) (waited bool) {
-	size := len(ev.Object.Body) + eventOverhead
+// put queues an event, and waits first while the buffer is full. If ctx ends meanwhile the event is queued all the same:
+// what was read is handed over.
+func (w *writer) put(ctx context.Context, ev *event.Event, pos event.Position) {
+	size := sizeOf(ev)
 	for {
 		w.mu.Lock()
 		if w.bytes == 0 || w.bytes+size <= w.limit || ctx.Err() != nil {
 			w.enqueue(item{ev.Stream, ev, event.Checkpoint{Position: pos}}, size)
 			w.mu.Unlock()
-			return waited
+			return
 		}
 		room := w.room
 		w.mu.Unlock()
-		waited = true
 		select {
 		case <-room:
 		case <-ctx.Done():
@@ -103,8 +104,11 @@ func (w *writer) put(ctx context.Context, ev *event.Event, pos event.Position) (
 func (w *writer) append(ev *event.Event, pos event.Position) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.enqueue(item{ev.Stream, ev, event.Checkpoint{Position: pos}}, len(ev.Object.Body)+eventOverhead)
+	w.enqueue(item{ev.Stream, ev, event.Checkpoint{Position: pos}}, sizeOf(ev))
 }
+
+// sizeOf is what an event takes in memory.
+func sizeOf(ev *event.Event) int { return cap(ev.Object.Body) + eventOverhead }
 
 // move queues a position without an event.
 func (w *writer) move(s *event.Stream, pos event.Position) {
@@ -173,11 +177,12 @@ func (w *writer) take() (batch []item, size int, closed bool) {
 	n := 0
 	for n < len(w.queue) && n < batchEvents && (n == 0 || size < batchBytes) {
 		if ev := w.queue[n].event; ev != nil {
-			size += len(ev.Object.Body) + eventOverhead
+			size += sizeOf(ev)
 		}
 		n++
 	}
-	batch = w.queue[:n:n]
+	batch = slices.Clone(w.queue[:n])
+	clear(w.queue[:n]) // the array lives on
 	w.queue = w.queue[n:]
 	if len(w.queue) == 0 {
 		w.queue = nil // frees the array, events and all
@@ -281,7 +286,7 @@ func (w *writer) commit(ctx context.Context, batch []item) error {
 			failing = true
 			w.log.Warn("events cannot be written; trying again until they can", zap.Error(err))
 		}
-		if sleep(ctx, retry.next()); ctx.Err() != nil {
+		if sleep(ctx, min(retry.next(), sinkRetry)); ctx.Err() != nil {
 			continue // err says what is wrong; the sink would only say that it was interrupted
 		}
 		var held event.State
