@@ -68,4 +68,4 @@ FUZZ_SECONDS ?= 60
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZ_SECONDS (60)
 	@grep -rHoE '^func Fuzz[A-Za-z]+' --include=*_test.go internal | while IFS=: read -r file func; do \
-		go test ./$$(dirname $$file) -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZ_SECONDS)s; done
+		go test ./$$(dirname $$file) -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZ_SECONDS)s -fuzzminimizetime 20x; done
