@@ -101,7 +101,7 @@ type config struct {
 }
 
 // parse validates the flags, and refuses early: each error names the flag, the rule and the value.
-func (f *runFlags) parse(given *pflag.FlagSet, args []string, stdout, _ *os.File) (*config, error) {
+func (f *runFlags) parse(given *pflag.FlagSet, args []string, stdout *os.File) (*config, error) {
 	if err := f.validate(given); err != nil {
 		return nil, err
 	}

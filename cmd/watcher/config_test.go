@@ -26,7 +26,7 @@ func parsed(t *testing.T, args ...string) *config {
 		t.Fatal(err)
 	}
 	defer null.Close() //nolint:errcheck // nothing was written
-	conf, err := f.parse(c.Flags(), c.Flags().Args(), null, null)
+	conf, err := f.parse(c.Flags(), c.Flags().Args(), null)
 	if err != nil {
 		t.Fatal(err)
 	}

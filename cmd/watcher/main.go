@@ -37,7 +37,7 @@ func supervise(signals <-chan os.Signal, run func(context.Context) int) int {
 	code := make(chan int, 1)
 	var running sync.WaitGroup
 	running.Go(func() { code <- run(ctx) })
-	for range 2 {
+	for {
 		select {
 		case c := <-code:
 			return c
@@ -48,7 +48,6 @@ func supervise(signals <-chan os.Signal, run func(context.Context) int) int {
 			cancel()
 		}
 	}
-	return <-code
 }
 
 // A usageError is a mistake on the command line.

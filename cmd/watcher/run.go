@@ -19,7 +19,7 @@ widgets.v1.example.com; several are separated by spaces or commas. Without any: 
   watcher run --once -o json > now.jsonl       what exists now`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
-			conf, err := f.parse(c.Flags(), args, stdout, stderr)
+			conf, err := f.parse(c.Flags(), args, stdout)
 			if err != nil {
 				return err
 			}

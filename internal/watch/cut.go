@@ -75,7 +75,7 @@ func (o *object) readMetadata(b []byte, i int) (end int, err error) {
 // metadata is what matters of an object's member metadata.
 type metadata struct {
 	namespace, name, uid, resourceVersion []byte
-	creationTimestamp, deletionTimestamp  []byte
+	deletionTimestamp                     []byte
 	generation                            int64
 }
 
@@ -90,8 +90,6 @@ func (m *metadata) set(name, value []byte) {
 		m.uid = text(value)
 	case "resourceVersion":
 		m.resourceVersion = text(value)
-	case "creationTimestamp":
-		m.creationTimestamp = text(value)
 	case "deletionTimestamp":
 		m.deletionTimestamp = text(value)
 	case "generation":

@@ -156,7 +156,7 @@ func fieldsOf(o *object) string {
 		return strconv.Quote(string(b))
 	}
 	return fmt.Sprintln(show(o.kind), show(o.apiVersion), show(o.namespace), show(o.name), show(o.uid), show(o.resourceVersion),
-		show(o.creationTimestamp), show(o.deletionTimestamp), o.generation)
+		show(o.deletionTimestamp), o.generation)
 }
 
 // wantFields is fieldsOf for what decoding into a map finds.
@@ -180,7 +180,7 @@ func wantFields(t *testing.T, b []byte) string {
 		generation = 0
 	}
 	return fmt.Sprintln(show(top["kind"]), show(top["apiVersion"]), show(meta["namespace"]), show(meta["name"]),
-		show(meta["uid"]), show(meta["resourceVersion"]), show(meta["creationTimestamp"]), show(meta["deletionTimestamp"]),
+		show(meta["uid"]), show(meta["resourceVersion"]), show(meta["deletionTimestamp"]),
 		generation)
 }
 
