@@ -17,8 +17,8 @@ import (
 // pageSize is the number of objects a LIST asks for at a time; client-go's own.
 const pageSize = 500
 
-// A list reads a consistent LIST page by page and item by item; with a server that knows limit, one item is in memory. After an error
-// it goes on where it was, without repeating an item, as long as the API server remembers the version.
+// A list reads a consistent LIST page by page and item by item; with a server that knows limit, one item is in memory.
+// After an error it goes on where it was, without repeating an item, as long as the API server remembers the version.
 type list struct {
 	src     *source
 	options metav1.ListOptions
