@@ -26,6 +26,7 @@ func JSON(limit int) Format {
 // Lines writes events to a file, a pipe or a terminal. It remembers what it wrote for as long as the process lives.
 type Lines struct {
 	dst    io.Writer
+	prompt func(n int) bool
 	format Format
 	buf    []byte // the batch under way, formatted
 	rest   []byte // what of buf is not written yet
@@ -37,7 +38,7 @@ type Lines struct {
 // NewLines returns a sink that writes to dst. A Write that fails with EPIPE closes it; after any other failure it goes
 // on at the very byte.
 func NewLines(dst io.Writer, format Format) *Lines {
-	return &Lines{dst: dst, format: format, state: event.State{}}
+	return &Lines{dst: dst, prompt: prompt(dst), format: format, state: event.State{}}
 }
 
 // Recover writes what a failed Commit left behind, so that no line stays torn, and returns the positions that led to.
@@ -67,7 +68,7 @@ func (l *Lines) flush(ctx context.Context) error {
 		return l.closed
 	}
 	if len(l.rest) > 0 {
-		n, err := write(ctx, l.dst, l.rest)
+		n, err := l.write(ctx, l.rest)
 		l.rest = l.rest[n:]
 		if errors.Is(err, syscall.EPIPE) {
 			err = fmt.Errorf("%w: %w", event.ErrClosed, err)
@@ -86,14 +87,17 @@ func (l *Lines) flush(ctx context.Context) error {
 
 // write writes p, unless ctx ends first: a reader that has stopped reading may block a pipe for ever. Then the write is
 // abandoned, and with it the sink.
-func write(ctx context.Context, dst io.Writer, p []byte) (int, error) {
+func (l *Lines) write(ctx context.Context, p []byte) (int, error) {
+	if l.prompt(len(p)) {
+		return l.dst.Write(p)
+	}
 	type result struct {
 		n   int
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		n, err := dst.Write(p)
+		n, err := l.dst.Write(p)
 		done <- result{n, err}
 	}()
 	select {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"watcher/internal/event"
 	"watcher/internal/sink"
@@ -227,6 +229,46 @@ func TestAReaderThatStopsReadingIsNotWaitedForWhenTheContextEnds(t *testing.T) {
 	if err := <-done; !errors.Is(err, event.ErrClosed) {
 		t.Errorf("commit: %v", err)
 	}
+}
+
+// TestAPipeThatIsNearlyFullIsNotWaitedForEither: what would fit into an empty one may not fit now.
+func TestAPipeThatIsNearlyFullIsNotWaitedForEither(t *testing.T) {
+	_, w := pipe(t)
+	l := sink.NewLines(w, sink.JSON(0))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for from := uint64(1); err == nil; from += 100 { // 30 KB at a time
+			err = l.Commit(ctx, batch(from, 100))
+		}
+		done <- err
+	}()
+	for !full(t, w) {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, event.ErrClosed) {
+		t.Errorf("commit: %v", err)
+	}
+}
+
+// full reports whether a pipe takes nothing any more.
+func full(t *testing.T, w *os.File) bool {
+	t.Helper()
+	conn, err := w.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll := []unix.PollFd{{Events: unix.POLLOUT}}
+	err = conn.Control(func(fd uintptr) {
+		poll[0].Fd = int32(fd)
+		_, err = unix.Poll(poll, 0)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return poll[0].Revents&unix.POLLOUT == 0
 }
 
 func TestASlowReaderIsWaitedForUntilTheContextEnds(t *testing.T) {

@@ -114,5 +114,13 @@ func diagnoseNetwork(err error) (what, do string) {
 	}
 }
 
+// complaint is err with what it means and what to do about it.
+func complaint(what, do string, err error) error {
+	if do != "" {
+		do = " (" + do + ")"
+	}
+	return fmt.Errorf("%s: %w%s", what, err, do)
+}
+
 // compare orders two versions of one resource. The error is an InvalidResourceVersion.
 func compare(a, b string) (int, error) { return resourceversion.CompareResourceVersion(a, b) }

@@ -30,6 +30,7 @@ type Client struct {
 	http      *http.Client
 	limiter   flowcontrol.RateLimiter
 	discovery discovery.DiscoveryInterfaceWithContext
+	frames    framePool
 }
 
 // NewClient returns a client for the API server that config names. Its LISTs, of all streams together, are kept to qps
@@ -102,7 +103,7 @@ type source struct {
 }
 
 func (c *Client) source(res Resource, sel Selection) (*source, error) {
-	s := &source{limiter: c.limiter, res: res, sel: sel, cutter: newCutter(res, sel)}
+	s := &source{limiter: c.limiter, res: res, sel: sel, cutter: newCutter(res, sel, &c.frames)}
 	config := c.config
 	config.APIPath = "/apis"
 	if res.Group == "" {
@@ -119,7 +120,7 @@ func (c *Client) source(res Resource, sel Selection) (*source, error) {
 	return s, nil
 }
 
-// watch opens a watch after version rv. Its objects are *frame, but for *metav1.Status in ERROR events; a decoding error
+// watch opens a watch after version rv. Its objects are frames, but for *metav1.Status in ERROR events; a decoding error
 // comes as an ERROR too. This is client-go's own Watch: an unreachable server may look like a watch that closes at once.
 func (s *source) watch(ctx context.Context, rv string, timeout time.Duration) (watch.Interface, error) {
 	seconds := int64(timeout / time.Second)

@@ -200,6 +200,15 @@ func (s *spans) add(p span) {
 	s.more = append(s.more, p)
 }
 
+// size is how many bytes there are in them. They do not overlap.
+func (s *spans) size() int {
+	n := s.first.end - s.first.start
+	for _, p := range s.more {
+		n += p.end - p.start
+	}
+	return n
+}
+
 // cut is the span to leave out for the member whose key is at key and whose value ends at end. before is where the
 // value before it ends, or where its object begins. kept says whether any member before it stays. The member takes
 // the comma before it along if so, else the comma behind it: then any number of them can go.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 // maxFrame bounds one watch frame. An object may reach etcd's 1.5 MiB, about 3 MiB as JSON; what comes near this bound
@@ -56,8 +57,9 @@ func (n negotiator) DecoderToVersion(d runtime.Decoder, _ runtime.GroupVersioner
 type watchDecoder struct {
 	cutter  cutter
 	lines   *lineReader // nil: this response is no watch
-	scanned object      // in the current line
-	isError bool        // the current line is an ERROR
+	names   names
+	scanned object          // in the current line
+	verb    watch.EventType // of the current line; "": no frame's
 }
 
 // NewFrameReader implements runtime.Framer.
@@ -91,21 +93,23 @@ func (s frameSerializer) Decode(_ []byte, _ *schema.GroupVersionKind, into runti
 	if err != nil {
 		return nil, nil, err
 	}
-	ev.Type, ev.Object.Raw = internType(typ), line[obj.start:obj.end]
-	if s.d.isError = ev.Type == "ERROR"; !s.d.isError {
-		err = s.d.scanned.check()
+	s.d.verb = verb(typ)
+	ev.Type, ev.Object.Raw = string(s.d.verb), line[obj.start:obj.end]
+	if s.d.verb == "" {
+		ev.Type = string(typ) // an ERROR, or what client-go will refuse
+		return ev, nil, nil
 	}
-	return ev, nil, err
+	return ev, nil, s.d.scanned.check()
 }
 
-// internType is string(typ), without an allocation for the types that exist.
-func internType(typ []byte) string {
-	for _, known := range [...]string{"MODIFIED", "ADDED", "DELETED", "BOOKMARK", "ERROR"} {
-		if string(typ) == known {
-			return known
+// verb is the type of a frame, or "" of whatever else.
+func verb(typ []byte) watch.EventType {
+	for _, v := range [...]watch.EventType{watch.Modified, watch.Added, watch.Deleted, watch.Bookmark} {
+		if string(typ) == string(v) {
+			return v
 		}
 	}
-	return string(typ)
+	return ""
 }
 
 type objectSerializer struct {
@@ -118,10 +122,28 @@ func (s objectSerializer) Decode(raw []byte, gvk *schema.GroupVersionKind, into 
 	switch {
 	case s.d.lines == nil || into != nil:
 		return s.Serializer.Decode(raw, gvk, into)
-	case s.d.isError:
+	case s.d.verb == "":
 		return s.Serializer.Decode(raw, gvk, &metav1.Status{})
 	default:
-		return s.d.cutter.frame(&s.d.scanned, raw), nil, nil
+		return s.d.together(raw), nil, nil
+	}
+}
+
+// together makes frames of the current line, whose object is raw, and of those behind it that are here already: to hand
+// each over alone, from goroutine to goroutine, costs more than to copy it. What is not plainly a frame Read finds again.
+func (d *watchDecoder) together(raw []byte) frames {
+	fs := make(frames, 0, 4)
+	for {
+		f := d.cutter.frame(&d.scanned, raw, &d.names)
+		f.verb = d.verb
+		fs = append(fs, f)
+		line := d.lines.here()
+		typ, obj, err := d.scanned.scanFrame(line)
+		if d.verb = verb(typ); err != nil || d.verb == "" || d.scanned.check() != nil {
+			return fs
+		}
+		d.lines.skip(line)
+		raw = line[obj.start:obj.end]
 	}
 }
 
@@ -148,6 +170,18 @@ func (l *lineReader) Read([]byte) (int, error) {
 		}
 	}
 }
+
+// here is the next line if all of it has been read from the network, or else empty.
+func (l *lineReader) here() []byte {
+	if l.tokens != nil {
+		return nil
+	}
+	all, _ := l.buf.Peek(l.buf.Buffered()) // of what is there nothing can fail
+	return all[:bytes.IndexByte(all, '\n')+1]
+}
+
+// skip goes past that line.
+func (l *lineReader) skip(line []byte) { _, _ = l.buf.Discard(len(line)) }
 
 // Close implements io.Closer.
 func (l *lineReader) Close() error { return l.body.Close() }

@@ -133,15 +133,11 @@ func (s *stream) probe(ctx context.Context) (state, error) {
 // last is the newest version that was seen.
 func (s *stream) last() string { return cmp.Or(s.pos.AheadAt, s.pos.ResourceVersion) }
 
-// take writes one frame and moves the position.
+// take writes what the watch delivered, and moves the position.
 func (s *stream) take(ctx context.Context, e watch.Event) error {
 	switch obj := e.Object.(type) {
-	case *frame:
-		if e.Type == watch.Bookmark {
-			s.bookmarks = true
-			return s.bookmark(obj.ResourceVersion)
-		}
-		return s.change(ctx, e.Type, obj)
+	case frames:
+		return s.changes(ctx, obj)
 	case *metav1.Status:
 		return fmt.Errorf("watch %s at %s: %w", s.src.res.Name(), s.pos.ResourceVersion, apierrors.FromObject(obj))
 	default:
@@ -149,35 +145,53 @@ func (s *stream) take(ctx context.Context, e watch.Event) error {
 	}
 }
 
+// changes hands over what arrived together at once. An error does not take back what came before it.
+func (s *stream) changes(ctx context.Context, fs frames) (err error) {
+	now := time.Now()
+	s.batch = s.batch[:0]
+	for _, f := range fs {
+		if f.verb == watch.Bookmark {
+			err = s.bookmark(f.Object.ResourceVersion, now)
+		} else {
+			err = s.change(f, now)
+		}
+		if err != nil {
+			break
+		}
+	}
+	s.put(ctx, s.batch...)
+	clear(s.batch)
+	return err
+}
+
 // bookmark moves the position without an event.
-func (s *stream) bookmark(rv string) error {
+func (s *stream) bookmark(rv string, now time.Time) error {
+	s.bookmarks = true
 	if c, err := compare(rv, s.last()); err != nil || c < 0 {
 		return err
 	}
-	s.pos, s.asOf = event.Position{ResourceVersion: rv}, time.Now()
-	s.out.move(s.Stream, s.pos)
+	s.pos, s.asOf = event.Position{ResourceVersion: rv}, now
+	s.batch = append(s.batch, item{stream: s.Stream, after: event.Checkpoint{Position: s.pos}})
 	return nil
 }
 
-// change writes one change, unless it was written before the watch was opened again.
-func (s *stream) change(ctx context.Context, t watch.EventType, f *frame) error {
-	ev := &event.Event{Stream: s.Stream, Time: time.Now(), Origin: event.Live, Object: f.Object}
-	switch t {
+// change makes an event of a frame, unless it was written before the watch was opened again.
+func (s *stream) change(f *frame, now time.Time) error {
+	f.Stream, f.Time, f.Origin = s.Stream, now, event.Live
+	switch f.verb {
 	case watch.Added:
-		ev.Type = event.Added
+		f.Type = event.Added
 	case watch.Modified:
-		ev.Type = event.Modified
+		f.Type = event.Modified
 	case watch.Deleted:
-		ev.Type = event.Deleted
+		f.Type = event.Deleted
 		if s.src.sel.mayLeave() {
-			ev.Type, ev.Ambiguous = event.Left, true
+			f.Type, f.Ambiguous = event.Left, true
 		}
-	default:
-		return fmt.Errorf("watch %s: a frame of unknown type %s", s.src.res.Name(), t)
 	}
 	fresh, err := s.advance(f)
 	if err == nil && fresh {
-		s.put(ctx, ev)
+		s.batch = append(s.batch, s.item(f))
 	}
 	return err
 }
@@ -185,8 +199,8 @@ func (s *stream) change(ctx context.Context, t watch.EventType, f *frame) error 
 // advance moves the position to just before f's version, the newest that may still be incomplete, and says whether f is
 // new. A frame out of order is written and moves nothing.
 func (s *stream) advance(f *frame) (fresh bool, err error) {
-	id := f.Incarnation()
-	if f.ResourceVersion == s.pos.AheadAt {
+	id, rv := f.Object.Incarnation(), f.Object.ResourceVersion
+	if rv == s.pos.AheadAt {
 		if slices.Contains(s.pos.Ahead, id) {
 			return false, nil
 		}
@@ -195,9 +209,18 @@ func (s *stream) advance(f *frame) (fresh bool, err error) {
 		return true, nil
 	}
 	last := s.last()
-	if c, err := compare(f.ResourceVersion, last); err != nil || c <= 0 {
+	if c, err := compare(rv, last); err != nil || c <= 0 {
 		return true, err
 	}
-	s.pos = event.Position{ResourceVersion: last, AheadAt: f.ResourceVersion, Ahead: []string{id}}
+	s.pos = event.Position{ResourceVersion: last, AheadAt: rv, Ahead: s.alone(id)}
 	return true, nil
+}
+
+// alone is []string{id}. Every change needs one, so many come from one piece of memory.
+func (s *stream) alone(id string) []string {
+	if len(s.ids) == cap(s.ids) {
+		s.ids = make([]string, 0, 256)
+	}
+	s.ids = append(s.ids, id)
+	return s.ids[len(s.ids)-1 : len(s.ids) : len(s.ids)]
 }

@@ -3,66 +3,108 @@ package watch
 import (
 	"bytes"
 	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"watcher/internal/event"
 )
 
-// A frame is one undecoded watch message, or one item of a LIST: who it is, and its bytes less what is left out.
-type frame struct{ event.Object }
+// A frame is one undecoded watch message, or one item of a LIST: the event that it will be. Its memory is used again once
+// the sink has it.
+type frame struct {
+	event.Event
+	verb watch.EventType // of a watch message
+	buf  []byte          // holds the object's body
+	home *sync.Pool      // nil: it is too large to be kept
+}
+
+// frames are the messages of a watch that arrived together. client-go hands them over as one object.
+type frames []*frame
 
 // GetObjectKind implements runtime.Object, which client-go's Watch demands.
-func (f *frame) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+func (frames) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
-// DeepCopyObject implements runtime.Object.
-func (f *frame) DeepCopyObject() runtime.Object {
-	c := *f
-	c.Body = bytes.Clone(f.Body)
-	return &c
+// DeepCopyObject implements runtime.Object. Nobody asks for copies of what a watch delivers.
+func (fs frames) DeepCopyObject() runtime.Object { return slices.Clone(fs) }
+
+// A framePool keeps frames whose events are written, by the size of their buffers: 512 bytes, 1 KiB, … 64 KiB.
+type framePool [8]sync.Pool
+
+const leastFrame = 512
+
+// get returns a frame for a body of n bytes.
+func (p *framePool) get(n int) *frame {
+	class := bits.Len(uint(max(n-1, 0)) / leastFrame)
+	if class >= len(p) {
+		return &frame{buf: make([]byte, 0, n)}
+	}
+	if f, ok := p[class].Get().(*frame); ok {
+		return f
+	}
+	return &frame{buf: make([]byte, 0, leastFrame<<class), home: &p[class]}
+}
+
+// free gives the frame back. Nothing may use its event any more.
+func (f *frame) free() {
+	if f.home != nil {
+		*f = frame{buf: f.buf[:0], home: f.home}
+		f.home.Put(f)
+	}
 }
 
 // A cutter makes frames of objects: it knows what stays in, and what the items of a typed LIST lack.
 type cutter struct {
+	pool                             *framePool
 	body, managedFields, lastApplied bool
-	typeMeta                         typeMeta
+	kind, apiVersion                 string // members
 }
 
-type typeMeta struct{ apiVersion, kind string }
-
 // newCutter says what is kept of the objects of res.
-func newCutter(res Resource, sel Selection) cutter {
-	c := cutter{
+func newCutter(res Resource, sel Selection, pool *framePool) cutter {
+	kind, apiVersion := res.Kind, res.GroupVersion().String()
+	if sel.Payload != PayloadFull {
+		kind, apiVersion = "PartialObjectMetadata", "meta.k8s.io/v1"
+	}
+	return cutter{
+		pool:          pool,
 		body:          sel.Payload != PayloadNone,
 		managedFields: sel.ManagedFields,
 		// kubectl apply keeps the whole secret in an annotation: metadata alone would give it away.
 		lastApplied: res.GroupResource() != secrets || sel.Payload == PayloadFull,
-		typeMeta:    typeMeta{res.GroupVersion().String(), res.Kind},
+		kind:        fmt.Sprintf(`"kind":%q,`, kind),
+		apiVersion:  fmt.Sprintf(`"apiVersion":%q,`, apiVersion),
 	}
-	if sel.Payload != PayloadFull {
-		c.typeMeta = typeMeta{"meta.k8s.io/v1", "PartialObjectMetadata"}
-	}
-	return c
 }
 
 // frame copies what is kept of raw, whose scan is o. Nothing in the frame aliases raw.
-func (c *cutter) frame(o *object, raw []byte) *frame {
-	fields := [...][]byte{o.namespace, o.name, o.uid, o.resourceVersion, o.deletionTimestamp}
-	text := string(bytes.Join(fields[:], nil)) // one string for all of them
-	next := func(b []byte) string {
-		s := text[:len(b)]
-		text = text[len(b):]
-		return s
+func (c *cutter) frame(o *object, raw []byte, names *names) *frame {
+	f := c.cut(o, raw)
+	f.Object = event.Object{
+		Namespace: names.add(o.namespace), Name: names.add(o.name), UID: names.add(o.uid), ResourceVersion: names.add(o.resourceVersion),
+		DeletionTimestamp: names.add(o.deletionTimestamp), Generation: o.generation,
 	}
-	f := &frame{event.Object{
-		Namespace: next(o.namespace), Name: next(o.name), UID: next(o.uid), ResourceVersion: next(o.resourceVersion),
-		DeletionTimestamp: next(o.deletionTimestamp), Generation: o.generation,
-	}}
 	if c.body {
-		f.Body = oneLine(c.cut(o, raw))
+		f.Object.Body = oneLine(f.buf)
 	}
 	return f
+}
+
+// names makes strings, many of them in one piece of memory.
+type names struct{ piece strings.Builder }
+
+func (n *names) add(b []byte) string {
+	if n.piece.Cap()-n.piece.Len() < len(b) {
+		n.piece.Reset() // those who have strings in the old one keep it
+		n.piece.Grow(max(4096, len(b)))
+	}
+	n.piece.Write(b)
+	return n.piece.String()[n.piece.Len()-len(b):]
 }
 
 // oneLine replaces the line breaks of an object that was pretty printed: they can only be between tokens.
@@ -78,8 +120,12 @@ func oneLine(body []byte) []byte {
 	return body
 }
 
-// cut returns the API server's own bytes, less what is left out, plus the type that items of typed LISTs lack.
-func (c *cutter) cut(o *object, raw []byte) []byte {
+// cut returns a frame that holds the API server's own bytes, less what is left out, plus the type that items of typed
+// LISTs lack.
+func (c *cutter) cut(o *object, raw []byte) *frame {
+	if !c.body {
+		return c.pool.get(0)
+	}
 	var managed, applied spans
 	if !c.managedFields {
 		managed = o.managedFields
@@ -87,31 +133,37 @@ func (c *cutter) cut(o *object, raw []byte) []byte {
 	if !c.lastApplied {
 		applied = o.lastApplied
 	}
-	var typ []byte
-	if o.kind == nil {
-		typ = fmt.Appendf(typ, `"kind":%q,`, c.typeMeta.kind)
+	kind, apiVersion := c.kind, c.apiVersion
+	if o.kind != nil {
+		kind = ""
 	}
-	if o.apiVersion == nil {
-		typ = fmt.Appendf(typ, `"apiVersion":%q,`, c.typeMeta.apiVersion)
+	if o.apiVersion != nil {
+		apiVersion = ""
 	}
-	body := make([]byte, 0, len(raw)+len(typ))
-	if len(typ) == 0 {
-		return appendWithout(body, raw, managed, applied)
+	f := c.pool.get(len(kind) + len(apiVersion) + len(raw) - managed.size() - applied.size())
+	if len(kind)+len(apiVersion) == 0 {
+		f.buf = appendWithout(f.buf, raw, managed, applied)
+		return f
 	}
 	// The last comma takes the place of the object's own brace. An object that was let in has members: its metadata.
-	body = append(append(body, '{'), typ[:len(typ)-1]...)
-	brace := len(body)
-	body = appendWithout(body, raw, managed, applied)
-	body[brace] = ','
-	return body
+	f.buf = append(append(append(f.buf, '{'), kind...), apiVersion...)
+	brace := len(f.buf) - 1
+	f.buf = appendWithout(f.buf[:brace], raw, managed, applied)
+	f.buf[brace] = ','
+	return f
 }
 
 // check refuses what cannot be an object of the Kubernetes API: without a version it has no place in the order.
 func (o *object) check() error {
+	if v := o.resourceVersion; len(v) > 0 && v[0] != '0' && !bytes.ContainsFunc(v, notDigit) {
+		return nil // as compare would say, without an allocation
+	}
 	if _, err := compare(string(o.resourceVersion), "1"); err != nil {
 		return fmt.Errorf("object %q: %w", o.name, err)
 	}
 	return nil
 }
+
+func notDigit(r rune) bool { return r < '0' || r > '9' }
 
 var secrets = schema.GroupResource{Resource: "secrets"}

@@ -64,7 +64,9 @@ func (m *memory) Commit(ctx context.Context, b event.Batch) error {
 		kept, err = m.fault(b)
 	}
 	for _, ev := range b.Events[:kept] {
-		m.events = append(m.events, ev)
+		kept := *ev
+		kept.Object.Body = bytes.Clone(ev.Object.Body)
+		m.events = append(m.events, &kept)
 		m.lines = append(m.lines, string(ev.AppendLine(nil, 0)))
 	}
 	if err == nil {

@@ -98,6 +98,7 @@ type page struct {
 	meta    metav1.ListMeta
 	held    []*frame // items that came before the list's version
 	n       int      // items read
+	names   names
 	scanned object
 	stopped bool // the consumer wants no more
 }
@@ -199,7 +200,7 @@ func (p *page) item(raw []byte) error {
 	if err := p.scanned.check(); err != nil {
 		return err
 	}
-	p.held = append(p.held, p.src.cutter.frame(&p.scanned, raw))
+	p.held = append(p.held, p.src.cutter.frame(&p.scanned, raw, &p.names))
 	// The only item of the first page waits for the page's end: that page cannot be gone on with, only begun again.
 	if p.version != "" && (p.next != "" || p.n > 1) {
 		p.release()

@@ -227,6 +227,10 @@ func skipValue(b []byte, i, depth int) (int, error) {
 			if open == 0 {
 				return i, nil
 			}
+			if i+1 < len(b) && b[i] == ',' && b[i+1] > ' ' { // as always but in pretty printed JSON
+				i++
+				break
+			}
 			if i = skipSpace(b, i); i == len(b) {
 				return i, errIncomplete
 			}

@@ -22,7 +22,8 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 		}
 		s.begin(ctx, s.list.version, false)
 		s.count++
-		s.put(ctx, &event.Event{Stream: s.Stream, Type: event.Present, Time: time.Now(), Origin: s.origin, Object: f.Object})
+		f.Stream, f.Type, f.Time, f.Origin = s.Stream, event.Present, time.Now(), s.origin
+		s.put(ctx, s.item(f))
 		if ctx.Err() != nil {
 			return s.snapshot, nil
 		}
@@ -33,7 +34,7 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 	if s.origin == event.Repair {
 		d.Deletions = "unknown" // what was deleted in the gap is not in the list, and nothing remembers that it was there
 	}
-	s.put(ctx, s.event(event.Synced, d))
+	s.put(ctx, s.statement(event.Synced, d))
 	s.list, s.count = nil, 0
 	s.well()
 	if s.once {
@@ -55,7 +56,7 @@ func (s *stream) again(ctx context.Context) {
 func (s *stream) gap(ctx context.Context, reason, from string, at time.Time) {
 	s.repairedAt = time.Now()
 	s.log.Warn("changes may have gone unseen", zap.String("after", from), zap.String("reason", reason))
-	s.put(ctx, s.event(event.Gap, event.GapData{Reason: reason, From: from, FromTime: at.UTC(), ToTime: time.Now().UTC()}))
+	s.put(ctx, s.statement(event.Gap, event.GapData{Reason: reason, From: from, FromTime: at.UTC(), ToTime: time.Now().UTC()}))
 }
 
 // repair writes the gap after the position, and then what exists now. The position stays where it is until all of that

@@ -30,6 +30,8 @@ type stream struct {
 	pos     event.Position
 	asOf    time.Time // when pos was the present, as far as we know
 	started bool
+	batch   []item   // handed over together
+	ids     []string // see alone
 
 	// snapshot and repair
 	list   *list
@@ -78,7 +80,7 @@ func (s *stream) run(ctx context.Context) error {
 
 func (s *stream) stop() {
 	if s.started {
-		s.out.append(s.event(event.Stopped, event.StoppedData{ResourceVersion: s.pos.ResourceVersion}), s.pos)
+		s.out.append(s.statement(event.Stopped, event.StoppedData{ResourceVersion: s.pos.ResourceVersion}))
 	}
 }
 
@@ -126,7 +128,7 @@ func (s *stream) begin(ctx context.Context, rv string, resumed bool) {
 	if !resumed {
 		d.Reason = "no position was saved"
 	}
-	s.put(ctx, s.event(event.Started, d))
+	s.put(ctx, s.statement(event.Started, d))
 }
 
 // settle decides whether to go on after err, says so once per change, and waits.
@@ -134,9 +136,9 @@ func (s *stream) settle(ctx context.Context, err error) error {
 	v := classify(err)
 	switch {
 	case v == refused && !s.started && !s.late:
-		return &UsageError{s.complaint(err)}
+		return &UsageError{s.complaint(err).Error()}
 	case s.once:
-		return errors.New(s.complaint(err))
+		return s.complaint(err)
 	}
 	wait := max(s.backoff.next(), retryAfter(err))
 	switch v {
@@ -179,22 +181,26 @@ func (s *stream) well() {
 	}
 }
 
-func (s *stream) complaint(err error) string {
+func (s *stream) complaint(err error) error {
 	what, do := s.src.diagnose(err)
-	if do != "" {
-		do = " (" + do + ")"
-	}
-	return what + ": " + err.Error() + do
+	return complaint(what, do, err)
 }
 
-func (s *stream) event(t event.Type, data any) *event.Event {
-	return &event.Event{Stream: s.Stream, Type: t, Time: time.Now(), Data: data}
+// statement is a stream event.
+func (s *stream) statement(t event.Type, data any) item {
+	ev := &event.Event{Stream: s.Stream, Type: t, Time: time.Now(), Data: data}
+	return item{stream: s.Stream, event: ev, after: event.Checkpoint{Position: s.pos}}
 }
 
-// put hands an event over. While the buffer is full it waits, and with it the reading.
-func (s *stream) put(ctx context.Context, ev *event.Event) {
+// item is an object event, which leads to the position.
+func (s *stream) item(f *frame) item {
+	return item{s.Stream, &f.Event, f, event.Checkpoint{Position: s.pos}}
+}
+
+// put hands events over. While the buffer is full it waits, and with it the reading.
+func (s *stream) put(ctx context.Context, items ...item) {
 	begin := time.Now()
-	s.out.put(ctx, ev, s.pos)
+	s.out.put(ctx, items)
 	if now := time.Now(); now.Sub(begin) >= time.Second { // so long that an API server may give us up
 		s.stalledAt = now
 	}

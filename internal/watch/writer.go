@@ -19,7 +19,7 @@ type Sink interface {
 	// Recover returns what the sink holds, at start and after any error of Commit. Whatever an error left half done is
 	// finished or undone when it returns nil.
 	Recover(ctx context.Context) (event.State, error)
-	// Commit writes the batch. nil: all events are written, in order, and the state becomes durable with or after them,
+	// Commit writes the batch, and keeps nothing of it: its memory is used again. nil: all events are written, in order, and the state becomes durable with or after them,
 	// never before. An error: any beginning of the batch may be written; Recover tells which. An error that wraps
 	// event.ErrClosed: nothing will ever be taken again.
 	Commit(ctx context.Context, b event.Batch) error
@@ -54,15 +54,31 @@ type writer struct {
 	more   chan struct{} // holds a token while there may be something to take
 	room   chan struct{} // closed, and replaced, whenever bytes has shrunk
 
-	tallies map[*event.Stream]*tally // of the goroutine in loop alone
-	order   []*event.Stream          // of tallies, so that progress comes in a fixed order
+	// Of the goroutine in loop alone.
+	tallies map[*event.Stream]*tally
+	order   []*event.Stream // of tallies, so that progress comes in a fixed order
+	taken   []item          // the batch under way
+	batch   event.Batch     // likewise, as the sink gets it
 }
 
 // An item is an event and what it leads to, or a position alone.
 type item struct {
 	stream *event.Stream
 	event  *event.Event
+	frame  *frame           // whose memory an object's event is in
 	after  event.Checkpoint // its counts are stamped
+}
+
+// size is what an item takes in memory.
+func (it *item) size() int {
+	switch {
+	case it.frame != nil:
+		return cap(it.frame.buf) + eventOverhead
+	case it.event != nil:
+		return eventOverhead
+	default:
+		return 0
+	}
 }
 
 // A tally is what the writer counts of one stream.
@@ -76,18 +92,21 @@ type tally struct {
 func newWriter(sink Sink, held event.State, log *zap.Logger) *writer {
 	return &writer{
 		sink: sink, held: held, run: time.Now().UnixMilli(), log: log,
-		more: make(chan struct{}, 1), room: make(chan struct{}), tallies: map[*event.Stream]*tally{},
+		more: make(chan struct{}, 1), room: make(chan struct{}), tallies: map[*event.Stream]*tally{}, batch: event.Batch{State: event.State{}},
 	}
 }
 
-// put queues an event, and waits first while the buffer is full. If ctx ends meanwhile the event is queued all the same:
-// what was read is handed over.
-func (w *writer) put(ctx context.Context, ev *event.Event, pos event.Position) {
-	size := sizeOf(ev)
+// put queues items, and waits first while the buffer is full. If ctx ends meanwhile they are queued all the same: what
+// was read is handed over.
+func (w *writer) put(ctx context.Context, items []item) {
+	size := 0
+	for i := range items {
+		size += items[i].size()
+	}
 	for {
 		w.mu.Lock()
-		if w.bytes == 0 || w.bytes+size <= w.limit || ctx.Err() != nil {
-			w.enqueue(item{ev.Stream, ev, event.Checkpoint{Position: pos}}, size)
+		if w.bytes == 0 || size == 0 || w.bytes+size <= w.limit || ctx.Err() != nil {
+			w.enqueue(items, size)
 			w.mu.Unlock()
 			return
 		}
@@ -100,25 +119,15 @@ func (w *writer) put(ctx context.Context, ev *event.Event, pos event.Position) {
 	}
 }
 
-// append queues an event without waiting: the last one of a stream.
-func (w *writer) append(ev *event.Event, pos event.Position) {
+// append queues an item without waiting: the last one of a stream.
+func (w *writer) append(it item) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.enqueue(item{ev.Stream, ev, event.Checkpoint{Position: pos}}, sizeOf(ev))
+	w.enqueue([]item{it}, it.size())
 }
 
-// sizeOf is what an event takes in memory.
-func sizeOf(ev *event.Event) int { return cap(ev.Object.Body) + eventOverhead }
-
-// move queues a position without an event.
-func (w *writer) move(s *event.Stream, pos event.Position) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.enqueue(item{stream: s, after: event.Checkpoint{Position: pos}}, 0)
-}
-
-func (w *writer) enqueue(it item, size int) {
-	w.queue = append(w.queue, it)
+func (w *writer) enqueue(items []item, size int) {
+	w.queue = append(w.queue, items...)
 	w.bytes += size
 	w.wake()
 }
@@ -155,12 +164,12 @@ func (w *writer) loop(ctx context.Context) error {
 			due = true
 		case <-w.more:
 		}
-		batch, size, closed := w.take()
-		w.stamp(batch)
+		size, closed := w.take()
+		w.stamp(w.taken)
 		if due {
-			batch = append(batch, w.progress()...)
+			w.taken = append(w.taken, w.progress()...)
 		}
-		if err := w.commit(ctx, batch); err != nil {
+		if err := w.commit(ctx, w.taken); err != nil {
 			return err
 		}
 		w.release(size)
@@ -171,28 +180,32 @@ func (w *writer) loop(ctx context.Context) error {
 }
 
 // take cuts a batch off the queue. closed says that nothing is left and nothing will come.
-func (w *writer) take() (batch []item, size int, closed bool) {
+func (w *writer) take() (size int, closed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
 	for n < len(w.queue) && n < batchEvents && (n == 0 || size < batchBytes) {
-		if ev := w.queue[n].event; ev != nil {
-			size += sizeOf(ev)
-		}
+		size += w.queue[n].size()
 		n++
 	}
-	batch = slices.Clone(w.queue[:n])
-	clear(w.queue[:n]) // the array lives on
-	w.queue = w.queue[n:]
+	w.taken = append(w.taken[:0], w.queue[:n]...)
+	w.queue = slices.Delete(w.queue, 0, n)
 	if len(w.queue) == 0 {
-		w.queue = nil // frees the array, events and all
-		return batch, size, w.closed
+		return size, w.closed
 	}
 	w.wake()
-	return batch, size, false
+	return size, false
 }
 
+// release makes room for what the batch took.
 func (w *writer) release(size int) {
+	for i := range w.taken {
+		if f := w.taken[i].frame; f != nil {
+			f.free()
+		}
+	}
+	clear(w.taken)
+	clear(w.batch.Events)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.bytes -= size
@@ -274,7 +287,7 @@ func (w *writer) commit(ctx context.Context, batch []item) error {
 		return nil
 	}
 	var retry backoff
-	err := w.sink.Commit(ctx, w.batch(batch))
+	err := w.sink.Commit(ctx, w.batchOf(batch))
 	for failing := false; err != nil; {
 		if ctx.Err() != nil {
 			return fmt.Errorf("write events: %w: %w", context.Cause(ctx), err)
@@ -294,7 +307,7 @@ func (w *writer) commit(ctx context.Context, batch []item) error {
 			continue
 		}
 		if batch = missing(batch, held); len(batch) > 0 {
-			err = w.sink.Commit(ctx, w.batch(batch))
+			err = w.sink.Commit(ctx, w.batchOf(batch))
 		}
 		if err == nil {
 			w.log.Info("events are written again")
@@ -303,15 +316,17 @@ func (w *writer) commit(ctx context.Context, batch []item) error {
 	return nil
 }
 
-func (w *writer) batch(items []item) event.Batch {
-	b := event.Batch{Events: make([]*event.Event, 0, len(items)), State: event.State{}}
-	for _, it := range items {
-		b.State[it.stream.Key()] = it.after
-		if it.event != nil {
-			b.Events = append(b.Events, it.event)
+// batchOf makes a batch for the sink, in memory of the last one.
+func (w *writer) batchOf(items []item) event.Batch {
+	w.batch.Events = w.batch.Events[:0]
+	clear(w.batch.State)
+	for i := range items {
+		w.batch.State[items[i].stream.Key()] = items[i].after
+		if ev := items[i].event; ev != nil {
+			w.batch.Events = append(w.batch.Events, ev)
 		}
 	}
-	return b
+	return w.batch
 }
 
 // missing returns what of the batch the sink does not hold. The counts tell, since they are contiguous.
