@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -23,7 +24,7 @@ import (
 
 var defaultResources = []string{"pods", "deployments.apps", "services"}
 
-// runFlags are run's flags as given.
+// runFlags are run's flags as given. Other commands take them too, so that one only has to swap the word.
 type runFlags struct {
 	namespaces              []string
 	all, once, managed      bool
@@ -74,6 +75,13 @@ func (f *runFlags) bind(c *cobra.Command) {
 	c.SetUsageFunc(func(c *cobra.Command) error { return usage(c, kube) })
 }
 
+// hide leaves flags out of the help of a command for which they make no difference; it takes them all the same.
+func hide(c *cobra.Command, flags ...string) {
+	for _, name := range flags {
+		c.Flags().Lookup(name).Hidden = true
+	}
+}
+
 // usage prints our flags first and client-go's behind them.
 func usage(c *cobra.Command, kube *pflag.FlagSet) error {
 	ours := pflag.NewFlagSet("ours", pflag.ContinueOnError)
@@ -120,7 +128,7 @@ func (f *runFlags) parse(given *pflag.FlagSet, args []string, stdout *os.File) (
 	if c.text && !given.Changed("progress-interval") {
 		c.watch.Progress = 0
 	}
-	return c, f.connect(c)
+	return c, nil
 }
 
 var clusterForm = regexp.MustCompile(`^[A-Za-z0-9.:/_-]{1,100}$`)
@@ -208,6 +216,18 @@ func (f *runFlags) connect(c *config) error {
 		return &usageError{fmt.Sprintf("the kubeconfig's cluster %q cannot name it in events: give --cluster-name", c.watch.Cluster)}
 	}
 	return nil
+}
+
+// dialTimeout is how long a command that ends by itself waits for a connection: the address may be dead.
+const dialTimeout = 5 * time.Second
+
+// reach is connect and open for such a command.
+func (f *runFlags) reach(c *config, stderr *os.File) error {
+	if err := f.connect(c); err != nil {
+		return err
+	}
+	c.kube.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	return c.open(stderr)
 }
 
 func split(args []string) []string { return withoutEmpty(strings.Split(strings.Join(args, ","), ",")) }

@@ -30,6 +30,9 @@ func parsed(t *testing.T, args ...string) *config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := f.connect(conf); err != nil {
+		t.Fatal(err)
+	}
 	return conf
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -23,6 +24,9 @@ const (
 )
 
 func main() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1) // one processor is plenty, and each event wakes no other: see docs/adr/0005-one-processor.md
+	}
 	// A Write to a pipe that nobody reads is to fail with EPIPE, on stdout too, where Go would end the program.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
@@ -70,6 +74,8 @@ func report(command string, err error, stderr io.Writer) int {
 	case errors.As(err, new(*usageError)), errors.As(err, new(*watch.UsageError)):
 		fmt.Fprintf(stderr, "watcher: %v\nRun '%s -h' for help.\n", err, command)
 		return exitUsage
+	case errors.Is(err, errUnfit):
+		return exitRuntime
 	case errors.Is(err, event.ErrClosed) && errors.Is(err, syscall.EPIPE):
 		return exitRuntime // as other programs in a pipe: the reader knows that it left
 	default:

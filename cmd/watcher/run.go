@@ -23,6 +23,9 @@ widgets.v1.example.com; several are separated by spaces or commas. Without any: 
 			if err != nil {
 				return err
 			}
+			if err := f.connect(conf); err != nil {
+				return err
+			}
 			return conf.run(c.Context(), stdout, stderr)
 		},
 	}

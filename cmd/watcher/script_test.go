@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -24,7 +25,7 @@ import (
 //	create|update RESOURCE NAMESPACE/NAME [MEMBER=JSON ...]   labels.KEY=TEXT and annotations.KEY=TEXT as well
 //	delete RESOURCE NAMESPACE/NAME
 //	forbid RESOURCE VERB ...                                  allow takes it back
-//	server bookmark|down|up|compact
+//	server bookmark|down|up|compact|skew|ignore-exact     skew sets its clock back by two minutes
 //	start NAME ARG ...         watcher in the background, stdout appended to NAME.out, stderr to NAME.err
 //	await [-N] FILE PATTERN    until N lines match, 1 if not given
 //	watching N                 until N watches are open
@@ -36,7 +37,7 @@ import (
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true, RequireExplicitExec: true, Setup: setup,
+		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true, RequireExplicitExec: true, UpdateScripts: *update, Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"create": command((*stage).create), "update": command((*stage).update), "delete": command((*stage).delete),
 			"forbid": command((*stage).forbid), "allow": command((*stage).allow), "server": command((*stage).server),
@@ -139,6 +140,10 @@ func (s *stage) server(args []string) {
 		s.Down()
 	case "up":
 		s.Up()
+	case "skew":
+		s.SkewClock(-2 * time.Minute)
+	case "ignore-exact":
+		s.On(watchtest.Lists().When(func(q *watchtest.Request) bool { return q.Query.Get("resourceVersionMatch") == "Exact" }), watchtest.IgnoreExact())
 	case "compact": // and connections break
 		s.Advance(10)
 		s.Compact(s.RV())

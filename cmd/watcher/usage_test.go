@@ -85,6 +85,19 @@ func TestAWrongCommandLineIsRefusedByNameAndRule(t *testing.T) {
 		{"ClusterNameTooLong", "run|--cluster-name|" + strings.Repeat("x", 101), `--cluster-name "x+": must match`},
 		{"OnceIsNoWord", "run|--once=perhaps", `"perhaps".*--once`},
 
+		{"EmptySubject", "rbac|--subject|", `--subject "": must not be empty`},
+		{"SubjectWithoutName", "rbac|--subject|system:serviceaccount:ops", `--subject "system:serviceaccount:ops": must be system:serviceaccount:NAMESPACE:NAME: `},
+		{"SubjectWithEmptyName", "rbac|--subject|system:serviceaccount:ops:", `--subject "system:serviceaccount:ops:": must be`},
+		{"SubjectWithBadNamespace", "rbac|--subject|system:serviceaccount:My_Ops:audit", `--subject "system:serviceaccount:My_Ops:audit": must be`},
+		{"SubjectWithTooMuch", "rbac|--subject|system:serviceaccount:ops:audit:x", `--subject "system:serviceaccount:ops:audit:x": must be`},
+		{"SubjectOfRun", "run|--subject|jane", `--subject`},
+		{"RBACUnknownResource", "rbac|deploymets", `unknown resource "deploymets".*did you mean "deployments.apps"\?`},
+		{"RBACNamespaceAndAll", "rbac|-n|a|-A", `--namespace and --all-namespaces exclude each other`},
+		{"CheckOutput", "check|-o|yaml", `--output "yaml": must be one of json, text`},
+		{"CheckUnknownResource", "check|deploymets", `unknown resource "deploymets".*did you mean "deployments.apps"\?`},
+		{"CheckFieldSelectorTheServerRefuses", "check|pods|--field-selector|spec.color=red", `pods: .*field label not supported: spec.color.*--field-selector`},
+		{"CheckMissingKubeconfig", "check|--kubeconfig|/nonexistent/config", `/nonexistent/config.*no such file.*--kubeconfig`},
+
 		{"MissingKubeconfig", "run|--kubeconfig|/nonexistent/config", `/nonexistent/config.*no such file.*--kubeconfig`},
 		{"BrokenKubeconfig", "run|--kubeconfig|" + broken, regexp.QuoteMeta(broken) + `.*--kubeconfig`},
 		{"BinaryKubeconfig", "run|--kubeconfig|" + binary, regexp.QuoteMeta(binary) + `.*--kubeconfig`},
@@ -136,7 +149,7 @@ func refused(t *testing.T, dir string, env []string, says string, args ...string
 // TestHelpIsAsAReaderWantsIt pins the help texts.
 func TestHelpIsAsAReaderWantsIt(t *testing.T) {
 	t.Parallel()
-	for name, args := range map[string][]string{"help": {"-h"}, "help-run": {"run", "-h"}, "help-version": {"version", "-h"}, "help-completion": {"completion", "-h"}} {
+	for name, args := range map[string][]string{"help": {"-h"}, "help-run": {"run", "-h"}, "help-check": {"check", "-h"}, "help-rbac": {"rbac", "-h"}, "help-version": {"version", "-h"}, "help-completion": {"completion", "-h"}} {
 		code, stdout, stderr := once(t, t.TempDir(), environment(t.TempDir(), ""), args...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%q: exit code %d, %s", args, code, stderr)

@@ -15,22 +15,27 @@ import (
 
 // run puts the parts together. It is the only place that sees them all.
 func (c *config) run(ctx context.Context, stdout, stderr *os.File) error {
-	log, err := newLogger(c.logLevel, c.logForm, stderr)
-	if err != nil {
+	if err := c.open(stderr); err != nil {
 		return err
-	}
-	c.kube.UserAgent = "watcher/" + versionName()
-	c.kube.WarningHandler = rest.NoWarnings{}
-	client, err := watch.NewClient(c.kube, c.qps, c.burst)
-	if err != nil {
-		return &usageError{fmt.Sprintf("cannot use the kubeconfig: %v", err)}
 	}
 	if err := sink.CloseTornLine(stdout); err != nil {
 		return err
 	}
-	c.watch.Client, c.watch.Log = client, log
 	c.watch.Sink = sink.NewLines(stdout, c.format(stdout))
 	return watch.Run(ctx, c.watch)
+}
+
+// open makes the logger and the client.
+func (c *config) open(stderr *os.File) (err error) {
+	if c.watch.Log, err = newLogger(c.logLevel, c.logForm, stderr); err != nil {
+		return err
+	}
+	c.kube.UserAgent = "watcher/" + versionName()
+	c.kube.WarningHandler = rest.NoWarnings{}
+	if c.watch.Client, err = watch.NewClient(c.kube, c.qps, c.burst); err != nil {
+		return &usageError{fmt.Sprintf("cannot use the kubeconfig: %v", err)}
+	}
+	return nil
 }
 
 func (c *config) format(stdout *os.File) sink.Format {

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,6 +60,19 @@ type bounded struct{ rest.Interface }
 
 // Get implements rest.Interface.
 func (b bounded) Get() *rest.Request { return b.Interface.Get().MaxRetries(0).Timeout(silence) }
+
+// ask sends a request that is neither a LIST nor a watch, and decodes the answer.
+func ask(ctx context.Context, q *rest.Request, answer any) error {
+	result := q.MaxRetries(0).Timeout(silence).SetHeader("Content-Type", runtime.ContentTypeJSON).Do(ctx)
+	if err := result.Error(); err != nil {
+		return err
+	}
+	raw, err := result.Raw()
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(raw, answer)
+}
 
 // A Payload says how much of an object an event carries.
 type Payload string

@@ -71,6 +71,52 @@ func (c *Client) discover(ctx context.Context) (*catalog, error) {
 	return &cat, nil
 }
 
+// A Found is what one argument of the user's stands for.
+type Found struct {
+	Resource
+	Arg string
+	// Unserved says why the resource is only what Arg says: it is not served yet, or its API is down.
+	Unserved error
+}
+
+// Find resolves args as Run does, and returns each resource once. The error is a *UsageError for what only the user can
+// mend.
+func (c *Client) Find(ctx context.Context, args []string) ([]Found, error) {
+	cat, err := c.discover(ctx)
+	if err != nil {
+		what, do := diagnoseNetwork(err)
+		return nil, complaint(what, do, err)
+	}
+	return cat.findAll(args)
+}
+
+func (c *catalog) findAll(args []string) ([]Found, error) {
+	var all []Found
+	for _, arg := range args {
+		res, err := c.find(arg)
+		f := Found{Resource: res, Arg: arg}
+		switch {
+		case errors.As(err, new(*pendingError)), errors.As(err, new(*hiddenError)):
+			f.Resource, f.Unserved = taken(arg), err
+		case err != nil:
+			return nil, err
+		}
+		if !slices.ContainsFunc(all, func(g Found) bool { return g.GroupVersionResource == f.GroupVersionResource }) {
+			all = append(all, f)
+		}
+	}
+	return all, nil
+}
+
+// taken is arg at its word: a plural with its group, of a resource that lives in namespaces.
+func taken(arg string) Resource {
+	gvr, gr := schema.ParseResourceArg(strings.ToLower(arg))
+	if gvr == nil || !versionForm.MatchString(gvr.Version) {
+		return Resource{GroupVersionResource: gr.WithVersion(""), Namespaced: true}
+	}
+	return Resource{GroupVersionResource: *gvr, Namespaced: true}
+}
+
 var versionForm = regexp.MustCompile(`^v[1-9][0-9]*((alpha|beta)[1-9][0-9]*)?$`)
 
 // find resolves kubectl's syntax for a resource: a plural, singular or short name, or a kind, alone or followed by

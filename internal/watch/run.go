@@ -201,18 +201,21 @@ func (r *runner) resolve(ctx context.Context) (found []Resource, pending []strin
 	if len(cat.down) > 0 {
 		r.Log.Warn("some APIs could not be discovered", zap.Strings("down", cat.down))
 	}
+	all, err := cat.findAll(r.Resources)
+	if err != nil {
+		return nil, nil, err
+	}
 	var names []string
-	for _, arg := range r.Resources {
-		res, err := cat.find(arg)
+	for _, f := range all {
 		switch {
-		case (errors.As(err, new(*pendingError)) || errors.As(err, new(*hiddenError))) && !r.Once:
-			r.Log.Warn("a resource is not served yet; looking for it every minute", zap.String("resource", arg), zap.Error(err))
-			pending = append(pending, arg)
-		case err != nil:
-			return nil, nil, err
-		case r.claim(res):
-			found = append(found, res)
-			names = append(names, res.Name())
+		case f.Unserved != nil && r.Once:
+			return nil, nil, f.Unserved
+		case f.Unserved != nil:
+			r.Log.Warn("a resource is not served yet; looking for it every minute", zap.String("resource", f.Arg), zap.Error(f.Unserved))
+			pending = append(pending, f.Arg)
+		case r.claim(f.Resource):
+			found = append(found, f.Resource)
+			names = append(names, f.Name())
 		}
 	}
 	r.Log.Info("watching", zap.Strings("resources", names), zap.String("in", scope(r.Namespaces)), zap.String("cluster", r.Cluster))
@@ -237,7 +240,7 @@ func (r *runner) catalog(ctx context.Context) (*catalog, error) {
 		}
 		what, do := diagnoseNetwork(err)
 		if r.Once {
-			return nil, fmt.Errorf("%s (%s): %w", what, do, err)
+			return nil, complaint(what, do, err)
 		}
 		if what != trouble {
 			trouble = what

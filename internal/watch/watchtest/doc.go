@@ -41,6 +41,8 @@
 // that a test does to a watch is seen by its client: what is on its way when a command comes may still arrive, and a
 // watch that is told to end is told nothing of the changes that wait.
 //
+// Forbid is what a client learns, too, that asks what it may do. SkewClock moves the clock that Date headers show.
+//
 // # What differs from a real server
 //
 // Only JSON is spoken and nothing is compressed. Writes go through the methods of Server, not through HTTP. Versions

@@ -39,7 +39,9 @@ type Server struct {
 	fired     map[string]int
 	denied    map[string]bool // verb + resource
 	down      map[string]bool // group versions
-	progress  chan struct{}   // closed when something has happened; nil while nobody waits
+	asked     []string        // see Asked
+	skew      time.Duration
+	progress  chan struct{} // closed when something has happened; nil while nobody waits
 
 	serving
 }
@@ -136,7 +138,7 @@ func (s *Server) table(r Resource) *table {
 // A Request is the record of one request.
 type Request struct {
 	At              time.Time
-	Verb            string // list, watch, get or discovery
+	Verb            string // list, watch, get, review or discovery
 	Path            string
 	Resource        string // Resource.String(), or "" for discovery
 	Namespace, Name string
@@ -183,6 +185,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case c.sc.instead != nil:
 		s.happened(c.sc.name, c.q, c.sc.rule)
 		c.sc.instead(c)
+	case c.q.Verb == "review":
+		c.review()
 	case r.Method != http.MethodGet:
 		c.fail(NewStatus(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed,
 			"the server does not allow this method on the requested resource"))
@@ -215,6 +219,7 @@ func (c *call) enter() {
 	}
 	s.requests = append(s.requests, c.q)
 	c.sc = s.scripted(c.q)
+	c.w.Header().Set("Date", time.Now().Add(s.skew).UTC().Format(http.TimeFormat))
 	s.moved()
 }
 
@@ -233,6 +238,10 @@ func (c *call) look() (denied, down bool) {
 // nor one of its objects counts as discovery.
 func parse(r *http.Request) (q *Request, resource, groupVersion string) {
 	q = &Request{At: time.Now(), Verb: "discovery", Path: r.URL.Path, Query: r.URL.Query(), Header: r.Header.Clone()}
+	if reviews[q.Path] != nil {
+		q.Verb = "review"
+		return q, "", ""
+	}
 	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	head := map[string]int{"api": 2, "apis": 3}[segments[0]]
 	if head == 0 || len(segments) < head {
