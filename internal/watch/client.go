@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 )
@@ -27,11 +26,11 @@ var errSilent = errors.New("no answer within " + silence.String())
 // A Client reads resources of one API server as raw bytes. It keeps client-go's transport, authentication and framing,
 // and replaces the decoder. Any number of goroutines may use it.
 type Client struct {
-	config    rest.Config
-	http      *http.Client
-	limiter   flowcontrol.RateLimiter
-	discovery discovery.DiscoveryInterfaceWithContext
-	frames    framePool
+	config  rest.Config
+	http    *http.Client
+	limiter flowcontrol.RateLimiter
+	api     rest.Interface // for all that is neither a LIST nor a watch
+	frames  framePool
 }
 
 // NewClient returns a client for the API server that config names. Its LISTs, of all streams together, are kept to qps
@@ -45,23 +44,20 @@ func NewClient(config *rest.Config, qps float32, burst int) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := discovery.NewDiscoveryClientForConfigAndClient(&c, h)
+	api, err := plain(c, h)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{
-		config: c, http: h, limiter: flowcontrol.NewTokenBucketRateLimiter(qps, burst),
-		discovery: discovery.NewDiscoveryClient(bounded{d.RESTClient()}),
-	}, nil
+	return &Client{config: c, http: h, limiter: flowcontrol.NewTokenBucketRateLimiter(qps, burst), api: api}, nil
 }
 
-// bounded asks once, and waits no longer than silence: client-go's discovery would ask eleven times, or wait for ever.
-type bounded struct{ rest.Interface }
+// plain returns a client for requests of any path.
+func plain(c rest.Config, h *http.Client) (rest.Interface, error) {
+	c.GroupVersion, c.NegotiatedSerializer = &schema.GroupVersion{}, statusCodecs.WithoutConversion()
+	return rest.UnversionedRESTClientForConfigAndClient(&c, h)
+}
 
-// Get implements rest.Interface.
-func (b bounded) Get() *rest.Request { return b.Interface.Get().MaxRetries(0).Timeout(silence) }
-
-// ask sends a request that is neither a LIST nor a watch, and decodes the answer.
+// ask sends a request that is neither a LIST nor a watch, once, and decodes the answer.
 func ask(ctx context.Context, q *rest.Request, answer any) error {
 	result := q.MaxRetries(0).Timeout(silence).SetHeader("Content-Type", runtime.ContentTypeJSON).Do(ctx)
 	if err := result.Error(); err != nil {

@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
 )
 
 // A Resource is a kind of object that an API server serves.
@@ -38,37 +39,111 @@ func (e *pendingError) Error() string {
 
 // A catalog is what discovery found, in the API server's order, each group's preferred version first.
 type catalog struct {
-	lists []*metav1.APIResourceList
-	down  []string // group versions that could not be discovered
+	served []served
+	down   []string // group versions that could not be discovered
 }
 
-// discover asks the API server what it serves. An aggregated API that is down hides only itself.
-func (c *Client) discover(ctx context.Context) (*catalog, error) {
-	groups, lists, err := c.discovery.ServerGroupsAndResourcesWithContext(ctx)
-	var cat catalog
-	var partly *discovery.ErrGroupDiscoveryFailed
-	switch {
-	case errors.As(err, &partly):
-		for gv := range partly.Groups {
-			cat.down = append(cat.down, gv.String())
-		}
-		slices.Sort(cat.down)
-	case err != nil:
-		return nil, fmt.Errorf("discover resources: %w", err)
+// A served resource is one by any of its names, with what can be done with it.
+type served struct {
+	Resource
+	names []string // the plural first
+	verbs []string
+}
+
+func (c *catalog) add(gv schema.GroupVersion, r metav1.APIResource) {
+	names := append([]string{r.Name, r.SingularName, strings.ToLower(r.Kind)}, r.ShortNames...)
+	if !strings.Contains(r.Name, "/") { // a subresource
+		c.served = append(c.served, served{Resource{gv.WithResource(r.Name), r.Kind, r.Namespaced}, names, r.Verbs})
 	}
-	byVersion := map[string]*metav1.APIResourceList{}
-	for _, l := range lists {
-		byVersion[l.GroupVersion] = l
-	}
-	for _, g := range groups {
-		for _, v := range append([]metav1.GroupVersionForDiscovery{g.PreferredVersion}, g.Versions...) {
-			if l := byVersion[v.GroupVersion]; l != nil {
-				cat.lists = append(cat.lists, l)
-				delete(byVersion, v.GroupVersion)
+}
+
+// An index is what /api and /apis answer: everything in one document (KEP-3352), or from old servers the groups alone.
+type index struct {
+	Items []struct {
+		Metadata struct{ Name string }
+		Versions []struct {
+			Version, Freshness string
+			Resources          []struct {
+				Resource, Scope, SingularResource string
+				ResponseKind                      struct{ Kind string }
+				ShortNames, Verbs                 []string
 			}
 		}
 	}
+	Versions []string          // of the core group
+	Groups   []metav1.APIGroup // of the others
+}
+
+const indexTypes = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList," +
+	"application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+
+// discover asks the API server what it serves. An aggregated API that is down hides only itself. It is client-go's
+// discovery without the types of all built-in resources, which that links into the program: 17 MB.
+func (c *Client) discover(ctx context.Context) (*catalog, error) {
+	var cat catalog
+	for _, root := range []string{"/api", "/apis"} {
+		var found index
+		err := ask(ctx, c.api.Get().AbsPath(root).SetHeader("Accept", indexTypes), &found)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err == nil {
+			cat.addIndex(found)
+			err = cat.addGroups(ctx, c.api, root, found)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("discover resources: %w", err)
+		}
+	}
 	return &cat, nil
+}
+
+func (c *catalog) addIndex(found index) {
+	for _, group := range found.Items {
+		for _, v := range group.Versions {
+			gv := schema.GroupVersion{Group: group.Metadata.Name, Version: v.Version}
+			if v.Freshness == "Stale" { // the list is an old one: the API is down
+				c.down = append(c.down, gv.String())
+				continue
+			}
+			for _, r := range v.Resources {
+				c.add(gv, metav1.APIResource{
+					Name: r.Resource, SingularName: r.SingularResource, Kind: r.ResponseKind.Kind, Namespaced: r.Scope == "Namespaced",
+					ShortNames: r.ShortNames, Verbs: r.Verbs,
+				})
+			}
+		}
+	}
+}
+
+// addGroups asks an old server for each version of each group.
+func (c *catalog) addGroups(ctx context.Context, api rest.Interface, root string, found index) error {
+	versions := found.Versions
+	for _, g := range found.Groups {
+		preferred := g.PreferredVersion.GroupVersion
+		versions = append(versions, preferred)
+		for _, v := range g.Versions {
+			if v.GroupVersion != preferred {
+				versions = append(versions, v.GroupVersion)
+			}
+		}
+	}
+	for _, version := range versions {
+		var list metav1.APIResourceList
+		err := ask(ctx, api.Get().AbsPath(root, version), &list)
+		if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+			c.down = append(c.down, version)
+			continue
+		}
+		gv, _ := schema.ParseGroupVersion(version) // one that does not parse serves nothing that has a name
+		if err != nil {
+			return err
+		}
+		for _, r := range list.APIResources {
+			c.add(gv, r)
+		}
+	}
+	return nil
 }
 
 // A Found is what one argument of the user's stands for.
@@ -165,12 +240,6 @@ func (c *catalog) hides(gr schema.GroupResource) bool {
 	})
 }
 
-// A served resource and what can be done with it.
-type served struct {
-	Resource
-	verbs metav1.Verbs
-}
-
 func (s served) check(arg string) (Resource, error) {
 	for _, verb := range []string{"list", "watch"} {
 		if !slices.Contains(s.verbs, verb) {
@@ -181,26 +250,11 @@ func (s served) check(arg string) (Resource, error) {
 }
 
 func (c *catalog) lookup(name string, in func(schema.GroupVersion) bool) (served, bool) {
-	for _, l := range c.lists {
-		gv, err := schema.ParseGroupVersion(l.GroupVersion)
-		if err != nil || !in(gv) {
-			continue
-		}
-		for _, r := range l.APIResources {
-			if slices.Contains(namesOf(r), name) {
-				return served{Resource{gv.WithResource(r.Name), r.Kind, r.Namespaced}, r.Verbs}, true
-			}
-		}
+	i := slices.IndexFunc(c.served, func(s served) bool { return in(s.GroupVersion()) && slices.Contains(s.names, name) })
+	if i < 0 {
+		return served{}, false
 	}
-	return served{}, false
-}
-
-// namesOf returns what a resource may be called, the plural first; nothing for a subresource.
-func namesOf(r metav1.APIResource) []string {
-	if strings.Contains(r.Name, "/") {
-		return nil
-	}
-	return append([]string{r.Name, r.SingularName, strings.ToLower(r.Kind)}, r.ShortNames...)
+	return c.served[i], true
 }
 
 func (c *catalog) unknown(arg string) error {
@@ -220,13 +274,10 @@ func (c *catalog) unknown(arg string) error {
 func (c *catalog) nearest(arg string) string {
 	name, _, _ := strings.Cut(strings.ToLower(arg), ".")
 	best, least := "", max(1, len(name)/3)+1
-	for _, l := range c.lists {
-		gv, _ := schema.ParseGroupVersion(l.GroupVersion) // one that does not parse is no worse a suggestion
-		for _, r := range l.APIResources {
-			for _, n := range namesOf(r) {
-				if d := edits(name, n); n != "" && d < least {
-					best, least = schema.GroupResource{Group: gv.Group, Resource: r.Name}.String(), d
-				}
+	for _, s := range c.served {
+		for _, n := range s.names {
+			if d := edits(name, n); n != "" && d < least {
+				best, least = s.Name(), d
 			}
 		}
 	}

@@ -14,7 +14,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 )
 
@@ -221,11 +220,7 @@ func (c *clock) client(of *Client) (rest.Interface, error) {
 	h := *of.http
 	c.RoundTripper = cmp.Or(h.Transport, http.DefaultTransport)
 	h.Transport = c
-	d, err := discovery.NewDiscoveryClientForConfigAndClient(&of.config, &h)
-	if err != nil {
-		return nil, err
-	}
-	return d.RESTClient(), nil
+	return plain(of.config, &h)
 }
 
 // ahead is by how much our clock is at least ahead of one that showed date, which is cut to the second, at some time
@@ -244,7 +239,7 @@ func ahead(date, sent, received time.Time) time.Duration {
 // identity reads what tells this cluster from others.
 func (p *preflight) identity(ctx context.Context) {
 	var ns struct{ Metadata struct{ UID string } }
-	q := p.Client.discovery.RESTClient().Get().AbsPath("/api/v1/namespaces/kube-system").
+	q := p.Client.api.Get().AbsPath("/api/v1/namespaces/kube-system").
 		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
 	err := ask(ctx, q, &ns)
 	p.report.Server.Cluster = ns.Metadata.UID

@@ -24,6 +24,12 @@ var served = []watchtest.Resource{
 	{Version: "v1", Name: "bindings", Kind: "Binding", Namespaced: true, Verbs: []string{"create"}},
 }
 
+// discoveries are the two ways in which API servers tell what they serve.
+var discoveries = map[string]func(*watchtest.Server){
+	"in one document": func(*watchtest.Server) {},
+	"group by group":  (*watchtest.Server).DiscoverByGroup,
+}
+
 // A resource may be named as kubectl's users do; of several the API server's first counts, and each is read once.
 func TestResourcesAreNamedAsForKubectl(t *testing.T) {
 	for args, want := range map[string]string{
@@ -38,17 +44,20 @@ func TestResourcesAreNamedAsForKubectl(t *testing.T) {
 		"no":                                           "/api/v1/nodes",
 		"pods.v1.":                                     "/api/v1/pods",
 	} {
-		t.Run(args, func(t *testing.T) {
-			bubble(t, served, func(t *testing.T, srv *watchtest.Server) {
-				r := start(t, srv, newMemory(), strings.Fields(args))
-				pass(time.Second)
-				r.stop(t)
-				watches := srv.Requests(watchtest.Watches())
-				if len(watches) != 1 || watches[0].Path != want {
-					t.Errorf("watches %+v, want one of %s", watches, want)
-				}
+		for name, discovery := range discoveries {
+			t.Run(args+" "+name, func(t *testing.T) {
+				bubble(t, served, func(t *testing.T, srv *watchtest.Server) {
+					discovery(srv)
+					r := start(t, srv, newMemory(), strings.Fields(args))
+					pass(time.Second)
+					r.stop(t)
+					watches := srv.Requests(watchtest.Watches())
+					if len(watches) != 1 || watches[0].Path != want {
+						t.Errorf("watches %+v, want one of %s", watches, want)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -60,9 +69,11 @@ func TestWrongResourcesAreRefused(t *testing.T) {
 		"deployment.app":    `unknown resource "deployment.app"`,
 		"entirelydifferent": `unknown resource "entirelydifferent": the API server serves none of that name`,
 		"bindings":          `resource "bindings" cannot be watched: the API server offers no "list" for it`,
+		"pods/status":       `unknown resource "pods/status"`,
 	} {
 		t.Run(arg, func(t *testing.T) {
 			bubble(t, served, func(t *testing.T, srv *watchtest.Server) {
+				srv.DiscoverByGroup() // as which subresources are told like resources
 				r := start(t, srv, newMemory(), []string{"pods", arg})
 				err := <-r.done
 				if usage := (*watch.UsageError)(nil); !errors.As(err, &usage) || !strings.Contains(err.Error(), want) {
@@ -132,15 +143,31 @@ func TestAPendingResourceIsFoundWhenItIsServed(t *testing.T) {
 
 // An aggregated API that is down hides only itself.
 func TestAnAPIThatIsDownHidesOnlyItself(t *testing.T) {
+	for name, discovery := range discoveries {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, served, func(t *testing.T, srv *watchtest.Server) {
+				discovery(srv)
+				srv.GroupDown("example.com/v1")
+				r := start(t, srv, newMemory(), []string{"pods", "widgets.v1.example.com"})
+				pass(time.Second)
+				check(t, r.said("pods"), "started at 100", "synced 0 at 100")
+				srv.GroupUp("example.com/v1")
+				pass(time.Minute)
+				check(t, r.said("widgets"), "started at 100", "synced 0 at 100")
+				r.stop(t)
+			})
+		})
+	}
+}
+
+// An API server need not have the core group.
+func TestAServerWithoutTheCoreGroupIsDiscovered(t *testing.T) {
 	bubble(t, served, func(t *testing.T, srv *watchtest.Server) {
-		srv.GroupDown("example.com/v1")
-		r := start(t, srv, newMemory(), []string{"pods", "widgets.v1.example.com"})
+		srv.On(watchtest.Any().Times(1), watchtest.Fail(404, metav1.StatusReasonNotFound, "no /api here"))
+		r := start(t, srv, newMemory(), []string{"deployments"})
 		pass(time.Second)
-		check(t, r.said("pods"), "started at 100", "synced 0 at 100")
-		srv.GroupUp("example.com/v1")
-		pass(time.Minute)
-		check(t, r.said("widgets"), "started at 100", "synced 0 at 100")
 		r.stop(t)
+		check(t, r.said("deployments"), "started at 100", "synced 0 at 100", "stopped at 100")
 	})
 }
 

@@ -81,7 +81,7 @@ func (t *trial) where() string {
 func (t *trial) permission(ctx context.Context, verb string, answer *Answer) {
 	var access struct{ Status struct{ Allowed bool } }
 	res := t.src.res
-	err := ask(ctx, review(t.Client.discovery.RESTClient(), "authorization", "SelfSubjectAccessReview", map[string]any{
+	err := ask(ctx, review(t.Client.api, "authorization", "SelfSubjectAccessReview", map[string]any{
 		"resourceAttributes": map[string]string{
 			"namespace": t.Namespace, "verb": verb, "group": res.Group, "version": res.Version, "resource": res.Resource, "name": t.name,
 		}}), &access)

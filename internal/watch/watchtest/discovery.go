@@ -45,9 +45,11 @@ func (c *call) json(contentType string, v any) {
 
 // wantsAggregated tells whether aggregated discovery is what the client likes best.
 func (c *call) wantsAggregated() bool {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
 	first, _, _ := strings.Cut(c.q.Header.Get("Accept"), ",")
 	mediaType, params, err := mime.ParseMediaType(first)
-	return err == nil && mediaType == "application/json" &&
+	return err == nil && !c.s.old && mediaType == "application/json" &&
 		params["as"] == "APIGroupDiscoveryList" && params["g"] == "apidiscovery.k8s.io" && params["v"] == "v2"
 }
 

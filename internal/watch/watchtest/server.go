@@ -39,6 +39,7 @@ type Server struct {
 	fired     map[string]int
 	denied    map[string]bool // verb + resource
 	down      map[string]bool // group versions
+	old       bool            // see DiscoverByGroup
 	asked     []string        // see Asked
 	skew      time.Duration
 	progress  chan struct{} // closed when something has happened; nil while nobody waits
@@ -119,6 +120,13 @@ func (s *Server) GroupDown(groupVersion string) { s.setDown(groupVersion, true) 
 
 // GroupUp takes GroupDown back.
 func (s *Server) GroupUp(groupVersion string) { s.setDown(groupVersion, false) }
+
+// DiscoverByGroup makes it a server from before 1.26, which tells all that it serves one group version at a time.
+func (s *Server) DiscoverByGroup() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.old = true
+}
 
 func (s *Server) setDown(groupVersion string, down bool) {
 	s.mu.Lock()
