@@ -10,6 +10,12 @@ VERSION      := $(shell git describe --tags --always --dirty 2>/dev/null || echo
 DEMO_SECONDS ?= 60
 MODULES      := . test
 
+# A version may have a '+', a tag may not; Helm writes '_' for it, too.
+IMAGE    ?= watcher:$(subst +,_,$(VERSION))
+PLATFORM ?=
+BUILDER   = $(or $(notdir $(firstword $(shell command -v docker podman buildah))),\
+	$(error no program here builds images: install docker (with buildx), podman or buildah))
+
 # phase NAME,COMMANDS runs the commands and says how long they took.
 define phase
 	@start=$$(date +%s); echo "== $(1)"; \
@@ -19,11 +25,16 @@ endef
 
 .PHONY: help
 help: ## what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 .PHONY: build
 build: ## bin/watcher
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/watcher ./cmd/watcher
+
+# Without buildx docker falls back on a builder that does not know BUILDPLATFORM; so it says that buildx is missing.
+.PHONY: image
+image: ## a container image with docker, podman or buildah: IMAGE (watcher:VERSION), PLATFORM (that of here)
+	DOCKER_BUILDKIT=1 $(BUILDER) build -t $(IMAGE) --build-arg VERSION=$(VERSION) $(addprefix --platform=,$(PLATFORM)) .
 
 .PHONY: demo
 demo: build ## a temporary cluster, things that happen in it, and watcher on it, for DEMO_SECONDS (60)
@@ -62,6 +73,11 @@ test: ## unit tests and simulation: no servers
 .PHONY: e2e
 e2e: build ## tests on a real kube-apiserver, which are built first if need be
 	$(call phase,e2e,go run -C test ./cmd/cluster build && WATCHER=$(CURDIR)/bin/watcher go test -C test -race -count=1 -timeout 20m ./...)
+
+.PHONY: bench
+bench: build ## what it costs beside what people use today: docs/costs.md, about 15 minutes on an idle machine
+	@go build -C test -o ../bin/bench ./cmd/bench
+	@bin/bench -watcher bin/watcher -docs docs
 
 FUZZ_SECONDS ?= 60
 
