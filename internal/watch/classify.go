@@ -36,6 +36,8 @@ var (
 	errEmpty = errors.New("the watch was closed without a single frame")
 	// errIdle ends a watch whose bookmarks stopped: a connection that is half open says nothing for ever.
 	errIdle = errors.New("no frame and no bookmark for " + idleTimeout.String())
+	// errUnpaged ends a LIST that cannot be gone on with.
+	errUnpaged = errors.New("a list without pages broke off")
 	// errOverdue ends a watch that the API server should have ended itself.
 	errOverdue = errors.New("the API server did not end the watch when it was due")
 )
@@ -47,7 +49,7 @@ func classify(err error) verdict {
 		code = status.Status().Code
 	}
 	switch {
-	case apierrors.IsResourceExpired(err), code == http.StatusGone: // old servers: Gone
+	case apierrors.IsResourceExpired(err), code == http.StatusGone, errors.Is(err, errUnpaged): // old servers: Gone
 		return expired
 	case hasCause(err, "ClientWatchDecoding"): // client-go's mark for a frame that its decoder refused
 		return undecodable

@@ -76,7 +76,11 @@ func (l *list) page(ctx context.Context, yield func(*frame) bool) (more bool, er
 		return yield(f)
 	}}
 	if err := p.parse(); err != nil {
-		return false, because(ctx, err)
+		err = because(ctx, err)
+		if l.next == "" && l.read > 0 { // a server without pages was cut: asked again, it shows another version
+			err = fmt.Errorf("%w: %w", errUnpaged, err)
+		}
+		return false, err
 	}
 	return !p.stopped, nil
 }

@@ -158,6 +158,40 @@ func TestAListThatIsCutInItsFirstPageBeginsAgain(t *testing.T) {
 	}
 }
 
+// What a server that ignores limit has listed before it is cut cannot be gone on with: it is listed again, behind a gap.
+func TestAListWithoutPagesThatIsCutBeginsAgain(t *testing.T) {
+	gaps := 0
+	for k := 600; k < 2000; k += 11 {
+		bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+			for _, name := range []string{"a", "b", "c", "d"} {
+				srv.Create(watchtest.Pods, "shop/"+name)
+			}
+			srv.On(watchtest.Lists().Times(1), watchtest.IgnoreLimit(), watchtest.CutBody(k))
+			srv.On(watchtest.Lists(), watchtest.IgnoreLimit())
+			r := start(t, srv, newMemory(), []string{"pods"})
+			pass(100 * time.Millisecond)
+			before := r.said("pods")
+			srv.Delete(watchtest.Pods, "shop/b")
+			pass(10 * time.Second)
+			r.stop(t)
+			want := []string{"present shop/a@101", "present shop/c@103", "present shop/d@104", "synced 3 at 105", "stopped at 105"}
+			switch {
+			case len(before) == 0:
+				want = append([]string{"started at 105"}, want...)
+			case before[len(before)-1] == "gap expired after 104":
+				gaps++
+				want = append(before, want...)
+			default: // it was not cut
+				want = append(before, "deleted shop/b@105", "stopped at 104")
+			}
+			check(t, r.said("pods"), want...)
+		})
+	}
+	if gaps == 0 {
+		t.Error("no list was cut behind its first object")
+	}
+}
+
 // A LIST whose version is forgotten before its last page begins again; the token that the API server offers instead
 // would hide what was deleted between the two versions.
 func TestAListThatExpiresBetweenPagesBeginsAgain(t *testing.T) {

@@ -120,6 +120,7 @@ type script struct {
 	rewrite     func([]byte) []byte
 	cutBody     int
 	ignoreExact bool
+	ignoreLimit bool
 }
 
 // An act is one thing that happens to a watch.
@@ -224,6 +225,9 @@ func CutBody(k int) Fault { return func(sc *script) { sc.cutBody = k } }
 
 // IgnoreExact answers a LIST with what is there now whatever resourceVersion it asks for, as some aggregated APIs do.
 func IgnoreExact() Fault { return func(sc *script) { sc.ignoreExact = true } }
+
+// IgnoreLimit answers a LIST with everything on one page, as some aggregated APIs do.
+func IgnoreLimit() Fault { return func(sc *script) { sc.ignoreLimit = true } }
 
 // Rewrite passes every frame of a watch, or the body of a LIST or GET, through f.
 func Rewrite(f func([]byte) []byte) Fault { return func(sc *script) { sc.rewrite = f } }

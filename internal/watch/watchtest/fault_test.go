@@ -125,6 +125,10 @@ func TestFaultsOfAList(t *testing.T) {
 		if list, err := c.list(Pods, "resourceVersionMatch=Exact&resourceVersion=101"); err != nil || names(list) != "a/x a/y" || list.GetResourceVersion() != "102" {
 			t.Errorf("an exact read that is not exact: %v", err)
 		}
+		s.On(Lists(Pods).When(func(q *Request) bool { return q.Query.Get("limit") == "1" }), IgnoreLimit())
+		if list, err := c.list(Pods, "limit=1"); err != nil || names(list) != "a/x a/y" || list.GetContinue() != "" {
+			t.Errorf("a limit that is ignored: %v %v", list, err)
+		}
 		s.On(Lists(Pods), CutBody(1<<20))
 		if _, err := c.list(Pods, ""); err == nil {
 			t.Error("a body that is whole and not ended passed")
@@ -137,10 +141,10 @@ func TestFaultsOfAList(t *testing.T) {
 		if resp, _, err := c.get(Services.Path("")+"?resourceVersion=500", ""); err != nil || resp.Header.Get("Retry-After") != "1" {
 			t.Errorf("no delay is suggested: %v %v", resp, err)
 		}
-		if got := s.Fired(); got["cut body"] != 2 || got["ignore exact"] != 1 || got["status 504"] != 1 {
+		if got := s.Fired(); got["cut body"] != 2 || got["ignore exact"] != 1 || got["ignore limit"] != 1 || got["status 504"] != 1 {
 			t.Errorf("fired: %v", got)
 		}
-		if n := s.Count(Lists(Pods)); n != 5 {
+		if n := s.Count(Lists(Pods)); n != 6 {
 			t.Errorf("%d lists are in the records", n)
 		}
 	})

@@ -74,6 +74,11 @@ func (c *call) page(o *options) (page, *metav1.Status) {
 	if status != nil {
 		return page{}, status
 	}
+	if c.sc.ignoreLimit && o.limit > 0 {
+		o.limit = 0
+		s.fired["ignore limit"]++
+		c.sc.rule.fired++
+	}
 	p := page{rv: rv, remaining: -1}
 	keys := t.keys
 	if key, ok := o.single(); ok {
