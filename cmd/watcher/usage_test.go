@@ -168,7 +168,7 @@ func TestTheTroubleIsSaidOnceAndWatcherGoesOn(t *testing.T) {
 	}{
 		{"UnreachableServer", func(w *world) { w.TLSConfig(); w.Server.Close() }, `^the API server cannot be reached$`, `--server`},
 		{"Forbidden", func(w *world) { w.Forbid(watchtest.Pods, "list", "watch") }, `^permission is missing$`,
-			`grant list and watch on pods, or narrow the scope with -n NAMESPACE`},
+			`grant list and watch on pods \('watcher rbac' prints how\), or narrow the scope with -n NAMESPACE`},
 		{"Unauthorized", func(w *world) {
 			w.On(watchtest.Lists(), watchtest.Fail(401, "Unauthorized", "Unauthorized"))
 		}, `^the API server does not accept our credentials$`, `log in`},

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"go.uber.org/zap"
+
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
@@ -78,9 +80,9 @@ func (s *source) diagnose(err error) (what, do string) {
 	case expired:
 		return "the API server has forgotten the position", ""
 	case forbidden:
-		do = fmt.Sprintf("grant list and watch on %s, or narrow the scope with -n NAMESPACE", s.res.Name())
+		do = fmt.Sprintf("grant list and watch on %s ('watcher rbac' prints how), or narrow the scope with -n NAMESPACE", s.res.Name())
 		if s.sel.Namespace != "" {
-			do = fmt.Sprintf("grant list and watch on %s in the namespace %s, or name another with -n", s.res.Name(), s.sel.Namespace)
+			do = fmt.Sprintf("grant list and watch on %s in the namespace %s ('watcher rbac' prints how), or name another with -n", s.res.Name(), s.sel.Namespace)
 		}
 		return "permission is missing", do
 	case removed:
@@ -105,6 +107,8 @@ func diagnoseNetwork(err error) (what, do string) {
 		return "the API server's certificate is not trusted", "check --certificate-authority and --server, or the kubeconfig"
 	case apierrors.IsUnauthorized(err):
 		return "the API server does not accept our credentials", "log in again: the token or client certificate may have expired"
+	case apierrors.IsForbidden(err):
+		return "what is served may not be asked", "log in, or grant the cluster role system:discovery"
 	case apierrors.IsTooManyRequests(err), apierrors.IsServiceUnavailable(err):
 		return "the API server has no capacity", ""
 	case errors.Is(err, errEmpty), errors.Is(err, errIdle), errors.Is(err, errOverdue):
@@ -122,6 +126,14 @@ func complaint(what, do string, err error) error {
 		do = " (" + do + ")"
 	}
 	return fmt.Errorf("%s: %w%s", what, err, do)
+}
+
+// advised adds to the fields of a diagnostic what to do, if there is something.
+func advised(do string, fields ...zap.Field) []zap.Field {
+	if do == "" {
+		return fields
+	}
+	return append(fields, zap.String("do", do))
 }
 
 // compare orders two versions of one resource. The error is an InvalidResourceVersion.

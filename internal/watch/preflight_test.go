@@ -332,7 +332,7 @@ func TestPreflightSaysWhyNothingIsAnswered(t *testing.T) {
 			[]string{"error|||the API server does not accept our credentials: who?|log in again"}, 0},
 		"no discovery": {func(s *watchtest.Server) {
 			s.On(watchtest.Discovery().When(func(q *watchtest.Request) bool { return q.Path != "/version" }), watchtest.Forbidden())
-		}, []string{"error|||what is served may not be asked, so nothing can be found: ", "|log in, or grant the cluster role system:discovery"}, 0},
+		}, []string{"error|||what is served may not be asked: discover resources: ", "|log in, or grant the cluster role system:discovery"}, 0},
 		"broken": {func(s *watchtest.Server) {
 			s.On(watchtest.Discovery().When(func(q *watchtest.Request) bool { return q.Path != "/version" }), watchtest.HTML(502))
 		}, []string{"error|||the API server answers with an error: discover resources: "}, 0},

@@ -244,7 +244,7 @@ func (r *runner) catalog(ctx context.Context) (*catalog, error) {
 		}
 		if what != trouble {
 			trouble = what
-			r.Log.Warn(what, zap.Error(err), zap.String("do", do))
+			r.Log.Warn(what, advised(do, zap.Error(err))...)
 		}
 		sleep(ctx, max(retry.next(), retryAfter(err)))
 	}

@@ -157,10 +157,7 @@ func (s *stream) settle(ctx context.Context, err error) error {
 // say logs a change for the worse, once.
 func (s *stream) say(err error, wait time.Duration) {
 	what, do := s.src.diagnose(err)
-	fields := []zap.Field{zap.Error(err), zap.Stringer("next", wait.Round(time.Millisecond))}
-	if do != "" {
-		fields = append(fields, zap.String("do", do))
-	}
+	fields := advised(do, zap.Error(err), zap.Stringer("next", wait.Round(time.Millisecond)))
 	switch {
 	case errors.Is(err, errClosed), s.trouble == what:
 		s.log.Debug(what, fields...)

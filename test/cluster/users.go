@@ -53,6 +53,21 @@ func (c *Cluster) Revoke(ctx context.Context, name, namespace string) error {
 	return r.settle(ctx)
 }
 
+// Settle returns when the API server acts on every role and binding that was
+// written before, by whomever.
+func (c *Cluster) Settle(ctx context.Context) error {
+	for _, namespace := range []string{"", "default"} { // each scope has its own watches
+		r, err := newRoles(c.Config(), namespace)
+		if err != nil {
+			return err
+		}
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ExpiredCertKubeconfig returns the path of a kubeconfig of that user whose
 // client certificate expired an hour ago: every request is answered with 401.
 func (c *Cluster) ExpiredCertKubeconfig(name string) (string, error) {

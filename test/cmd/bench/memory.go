@@ -39,7 +39,7 @@ func (b *bench) memory(ctx context.Context, r *report) error {
 		return fmt.Errorf("measure watcher's memory: %w", err)
 	}
 	r.Memory = append(r.Memory, footprint{"watcher, all pods listed", megabytes(listed)},
-		footprint{"watcher, its sink stalled, changes without end", megabytes(stalled)})
+		footprint{"watcher, then with a stalled sink", megabytes(stalled)})
 	j := &job{Host: s.URL, CA: pemOf(s.Certificate()), Position: strconv.Itoa(s.position()), Span: span{Events: b.pods}}
 	for _, w := range informers {
 		c, err := j.run(ctx, w)
