@@ -126,7 +126,7 @@ type permission struct {
 func newManifests(c *config, user string) (*manifests, error) {
 	m := &manifests{
 		config: c, Command: c.rbacCommand(user), Default: user == defaultSubject, Subject: subject{Name: user},
-		Name: "watcher:" + strings.NewReplacer("/", "-", "%", "-").Replace(strings.TrimPrefix(user, serviceAccountPrefix)),
+		Name: "watcher:" + strings.NewReplacer("/", "=2F", "%", "=25", "=", "=3D").Replace(user), // a name has no '/' and no '%'
 	}
 	if m.Default {
 		m.Name = "watcher"
@@ -210,7 +210,7 @@ func (m *manifests) rules(found []watch.Found) []permission {
 	}
 	var names []string
 	if selector, err := fields.ParseSelector(m.watch.FieldSelector); err == nil {
-		if name, ok := selector.RequiresExactMatch("metadata.name"); ok {
+		if name, ok := selector.RequiresExactMatch("metadata.name"); ok && name != "" {
 			names = []string{name}
 		}
 	}

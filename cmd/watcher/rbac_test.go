@@ -76,9 +76,9 @@ func TestManifestsAreValidWhateverTheNames(t *testing.T) {
 			"Role kube-system/watcher", "RoleBinding kube-system/watcher"}},
 		{[]string{"--subject", "yes"}, []string{"ClusterRole /watcher:yes", "ClusterRoleBinding /watcher:yes",
 			"Role kube-system/watcher:yes", "RoleBinding kube-system/watcher:yes"}},
-		{[]string{"--once", "--subject", "a: \"b\"\n# ü\u2028'%/\t{}"}, []string{"ClusterRole /watcher:a: \"b\"\n# ü\u2028'--\t{}", "ClusterRoleBinding /watcher:a: \"b\"\n# ü\u2028'--\t{}"}},
+		{[]string{"--once", "--subject", "a: \"b\"\n# ü\u2028'%/\t{}"}, []string{"ClusterRole /watcher:a: \"b\"\n# ü\u2028'=25=2F\t{}", "ClusterRoleBinding /watcher:a: \"b\"\n# ü\u2028'=25=2F\t{}"}},
 		{[]string{"--once", "-n", "1", "--subject", "system:serviceaccount:0:1e3", "--field-selector", "metadata.name=a\nkind: x"},
-			[]string{"ServiceAccount 0/1e3", "Role 1/watcher:0:1e3", "RoleBinding 1/watcher:0:1e3"}},
+			[]string{"ServiceAccount 0/1e3", "Role 1/watcher:system:serviceaccount:0:1e3", "RoleBinding 1/watcher:system:serviceaccount:0:1e3"}},
 		{[]string{"x\nkind: x.v1.example.com", "--once"}, []string{"Namespace /watcher", "ServiceAccount watcher/watcher", "ClusterRole /watcher", "ClusterRoleBinding /watcher"}},
 	} {
 		code, stdout, stderr := once(t, w.dir, w.env, append([]string{"rbac"}, c.args...)...)
@@ -88,6 +88,31 @@ func TestManifestsAreValidWhateverTheNames(t *testing.T) {
 		if got := decoded(t, stdout); !slices.Equal(got, c.want) {
 			t.Errorf("%q: %q, want %q", c.args, got, c.want)
 		}
+	}
+}
+
+// TestNoSubjectReplacesTheRoleOfAnother: each has roles of its own name.
+func TestNoSubjectReplacesTheRoleOfAnother(t *testing.T) {
+	t.Parallel()
+	dir, env := t.TempDir(), environment(t.TempDir(), "")
+	byName := map[string]string{}
+	for _, subject := range []string{"a/b", "a%b", "a-b", "a=b", "a=2Fb", "watcher", "ops:audit", "system:serviceaccount:ops:audit", defaultSubject} {
+		_, stdout, _ := once(t, dir, env, "rbac", "--subject", subject)
+		objects := decoded(t, stdout)
+		name := objects[len(objects)-1]
+		if other, taken := byName[name]; taken {
+			t.Errorf("%q has the %s of %q", subject, name, other)
+		}
+		byName[name] = subject
+	}
+}
+
+// TestAnEmptyNameNamesNothing: a rule for the name "" would be one for all.
+func TestAnEmptyNameNamesNothing(t *testing.T) {
+	t.Parallel()
+	_, stdout, _ := once(t, t.TempDir(), environment(t.TempDir(), ""), "rbac", "--once", "pods", "--field-selector", "metadata.name=")
+	if strings.Contains(stdout, "resourceNames") {
+		t.Errorf("it names what it is for:\n%s", stdout)
 	}
 }
 

@@ -26,7 +26,7 @@ func JSON(limit int) Format {
 // Lines writes events to a file, a pipe or a terminal. It remembers what it wrote for as long as the process lives.
 type Lines struct {
 	dst    io.Writer
-	prompt func(n int) bool
+	atOnce func(p []byte) (int, error)
 	format Format
 	buf    []byte // the batch under way, formatted
 	rest   []byte // what of buf is not written yet
@@ -38,7 +38,7 @@ type Lines struct {
 // NewLines returns a sink that writes to dst. A Write that fails with EPIPE closes it; after any other failure it goes
 // on at the very byte.
 func NewLines(dst io.Writer, format Format) *Lines {
-	return &Lines{dst: dst, prompt: prompt(dst), format: format, state: event.State{}}
+	return &Lines{dst: dst, atOnce: atOnce(dst), format: format, state: event.State{}}
 }
 
 // Recover writes what a failed Commit left behind, so that no line stays torn, and returns the positions that led to.
@@ -88,8 +88,9 @@ func (l *Lines) flush(ctx context.Context) error {
 // write writes p, unless ctx ends first: a reader that has stopped reading may block a pipe for ever. Then the write is
 // abandoned, and with it the sink.
 func (l *Lines) write(ctx context.Context, p []byte) (int, error) {
-	if l.prompt(len(p)) {
-		return l.dst.Write(p)
+	n, err := l.atOnce(p)
+	if n == len(p) || err != nil {
+		return n, err
 	}
 	type result struct {
 		n   int
@@ -97,8 +98,8 @@ func (l *Lines) write(ctx context.Context, p []byte) (int, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		n, err := l.dst.Write(p)
-		done <- result{n, err}
+		more, err := l.dst.Write(p[n:])
+		done <- result{n + more, err}
 	}()
 	select {
 	case r := <-done:

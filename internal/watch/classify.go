@@ -78,6 +78,9 @@ func hasCause(err error, t metav1.CauseType) bool {
 func (s *source) diagnose(err error) (what, do string) {
 	switch classify(err) {
 	case expired:
+		if errors.Is(err, errUnpaged) {
+			return "a list without pages broke off, and begins again", ""
+		}
 		return "the API server has forgotten the position", ""
 	case forbidden:
 		do = fmt.Sprintf("grant list and watch on %s ('watcher rbac' prints how), or narrow the scope with -n NAMESPACE", s.res.Name())

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,12 +47,12 @@ type catalog struct {
 // A served resource is one by any of its names, with what can be done with it.
 type served struct {
 	Resource
-	names []string // the plural first
+	names [3][]string // by rank: the plural, short names, other names
 	verbs []string
 }
 
 func (c *catalog) add(gv schema.GroupVersion, r metav1.APIResource) {
-	names := append([]string{r.Name, r.SingularName, strings.ToLower(r.Kind)}, r.ShortNames...)
+	names := [3][]string{{r.Name}, r.ShortNames, {r.SingularName, strings.ToLower(r.Kind)}}
 	if !strings.Contains(r.Name, "/") { // a subresource
 		c.served = append(c.served, served{Resource{gv.WithResource(r.Name), r.Kind, r.Namespaced}, names, r.Verbs})
 	}
@@ -84,8 +85,8 @@ func (c *Client) discover(ctx context.Context) (*catalog, error) {
 	for _, root := range []string{"/api", "/apis"} {
 		var found index
 		err := ask(ctx, c.api.Get().AbsPath(root).SetHeader("Accept", indexTypes), &found)
-		if apierrors.IsNotFound(err) {
-			continue
+		if root == "/api" && apierrors.IsNotFound(err) {
+			continue // an API server need not have the core group
 		}
 		if err == nil {
 			cat.addIndex(found)
@@ -128,19 +129,23 @@ func (c *catalog) addGroups(ctx context.Context, api rest.Interface, root string
 			}
 		}
 	}
-	for _, version := range versions {
-		var list metav1.APIResourceList
-		err := ask(ctx, api.Get().AbsPath(root, version), &list)
-		if status := apierrors.APIStatus(nil); errors.As(err, &status) {
-			c.down = append(c.down, version)
-			continue
-		}
+	lists, errs := make([]metav1.APIResourceList, len(versions)), make([]error, len(versions))
+	var asking sync.WaitGroup
+	for i, version := range versions { // all at once: one that is down may take its time
+		asking.Go(func() { errs[i] = ask(ctx, api.Get().AbsPath(root, version), &lists[i]) })
+	}
+	asking.Wait()
+	for i, version := range versions {
 		gv, _ := schema.ParseGroupVersion(version) // one that does not parse serves nothing that has a name
-		if err != nil {
-			return err
-		}
-		for _, r := range list.APIResources {
-			c.add(gv, r)
+		switch err := errs[i]; {
+		case err == nil:
+			for _, r := range lists[i].APIResources {
+				c.add(gv, r)
+			}
+		case !strings.Contains(gv.Group, "."), ctx.Err() != nil, apierrors.IsUnauthorized(err), apierrors.IsTooManyRequests(err):
+			return err // it is the API server itself that does not answer, or not us: only its own groups have no dot
+		default:
+			c.down = append(c.down, version)
 		}
 	}
 	return nil
@@ -198,6 +203,9 @@ var versionForm = regexp.MustCompile(`^v[1-9][0-9]*((alpha|beta)[1-9][0-9]*)?$`)
 // .group or .version.group. The error is a *UsageError, a *pendingError or a *hiddenError.
 func (c *catalog) find(arg string) (Resource, error) {
 	gvr, gr := schema.ParseResourceArg(strings.ToLower(arg))
+	if gr.Resource == "" {
+		return Resource{}, c.unknown(arg)
+	}
 	if gvr != nil && versionForm.MatchString(gvr.Version) {
 		r, ok := c.lookup(gvr.Resource, func(gv schema.GroupVersion) bool { return gv == gvr.GroupVersion() })
 		if !ok {
@@ -249,12 +257,16 @@ func (s served) check(arg string) (Resource, error) {
 	return s.Resource, nil
 }
 
+// lookup finds a resource as kubectl does: a plural of any group comes before a short name of another, and so on.
 func (c *catalog) lookup(name string, in func(schema.GroupVersion) bool) (served, bool) {
-	i := slices.IndexFunc(c.served, func(s served) bool { return in(s.GroupVersion()) && slices.Contains(s.names, name) })
-	if i < 0 {
-		return served{}, false
+	for rank := range len(served{}.names) {
+		for _, s := range c.served {
+			if in(s.GroupVersion()) && slices.Contains(s.names[rank], name) {
+				return s, true
+			}
+		}
 	}
-	return c.served[i], true
+	return served{}, false
 }
 
 func (c *catalog) unknown(arg string) error {
@@ -275,7 +287,7 @@ func (c *catalog) nearest(arg string) string {
 	name, _, _ := strings.Cut(strings.ToLower(arg), ".")
 	best, least := "", max(1, len(name)/3)+1
 	for _, s := range c.served {
-		for _, n := range s.names {
+		for _, n := range slices.Concat(s.names[:]...) {
 			if d := edits(name, n); n != "" && d < least {
 				best, least = s.Name(), d
 			}

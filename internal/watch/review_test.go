@@ -1,6 +1,7 @@
 package watch_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -233,4 +234,51 @@ func TestACutPageIsFinishedOnASlowLine(t *testing.T) {
 			t.Errorf("%d events, the last %q, want %q", len(got), got[len(got)-1], want)
 		}
 	})
+}
+
+// A list without pages that is stopped in the middle lost nothing.
+func TestAListWithoutPagesThatIsStoppedIsNoGap(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		for i := range 20 {
+			srv.Create(watchtest.Pods, fmt.Sprintf("shop/p%02d", i), watchtest.Spec(fmt.Sprintf(`{"pad":%q}`, strings.Repeat("x", 1000))))
+		}
+		srv.On(watchtest.Lists(), watchtest.IgnoreLimit())
+		kube := srv.Config()
+		kube.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(q *http.Request) (*http.Response, error) {
+				resp, err := rt.RoundTrip(q)
+				if err == nil && strings.HasSuffix(q.URL.Path, "/pods") {
+					resp.Body = &stallingBody{resp.Body, 15_000, q.Context().Done()}
+				}
+				return resp, err
+			})
+		})
+		client, err := watch.NewClient(kube, 100, 200)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := start(t, srv, newMemory(), []string{"pods"}, func(c *watch.Config) { c.Client = client })
+		pass(time.Second)
+		r.stop(t)
+		if got := r.said("pods"); len(got) < 5 || !strings.HasPrefix(got[len(got)-2], "present") {
+			t.Errorf("wrote %q", got)
+		}
+	})
+}
+
+// A stallingBody says nothing more after left bytes, until its request ends.
+type stallingBody struct {
+	io.ReadCloser
+	left int
+	over <-chan struct{}
+}
+
+func (b *stallingBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		<-b.over
+		return 0, context.Canceled
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }

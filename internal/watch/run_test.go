@@ -70,6 +70,7 @@ func TestWrongResourcesAreRefused(t *testing.T) {
 		"entirelydifferent": `unknown resource "entirelydifferent": the API server serves none of that name`,
 		"bindings":          `resource "bindings" cannot be watched: the API server offers no "list" for it`,
 		"pods/status":       `unknown resource "pods/status"`,
+		".v1.apps":          `unknown resource ".v1.apps"`,
 	} {
 		t.Run(arg, func(t *testing.T) {
 			bubble(t, served, func(t *testing.T, srv *watchtest.Server) {
@@ -158,6 +159,62 @@ func TestAnAPIThatIsDownHidesOnlyItself(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A version of a group that answers nonsense, or nothing, hides only itself, too.
+func TestABadAPIHidesOnlyItself(t *testing.T) {
+	for name, fault := range map[string]watchtest.Fault{
+		"login page": watchtest.HTML(200), "broken": watchtest.HTML(502), "hangs": watchtest.Hang(), "forbidden": watchtest.Forbidden(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, served, func(t *testing.T, srv *watchtest.Server) {
+				srv.DiscoverByGroup()
+				for _, path := range []string{"/apis/example.com/v1", "/apis/events.k8s.io/v1"} {
+					srv.On(watchtest.Discovery().When(func(q *watchtest.Request) bool { return q.Path == path }), fault)
+				}
+				r := start(t, srv, newMemory(), []string{"pods"})
+				pass(31 * time.Second) // both hang at the same time
+				r.stop(t)
+				check(t, r.said("pods"), "started at 100", "synced 0 at 100", "stopped at 100")
+			})
+		})
+	}
+}
+
+// What keeps the API server itself from telling what it serves is waited out: no name is unknown because of it.
+func TestADiscoveryThatFailsIsWaitedFor(t *testing.T) {
+	faults := map[string]watchtest.Fault{
+		"404": watchtest.HTML(404), "503": watchtest.HTML(503), "401": watchtest.Fail(401, metav1.StatusReasonUnauthorized, "who?"),
+		"429": watchtest.Fail(429, metav1.StatusReasonTooManyRequests, "later"), "403": watchtest.Forbidden(),
+	}
+	for _, path := range []string{"/apis", "/api/v1", "/apis/apps/v1"} {
+		for name, fault := range faults {
+			t.Run(path+" "+name, func(t *testing.T) {
+				bubble(t, served, func(t *testing.T, srv *watchtest.Server) {
+					srv.DiscoverByGroup()
+					srv.On(watchtest.Discovery().When(func(q *watchtest.Request) bool { return q.Path == path }).Times(2), fault)
+					r := start(t, srv, newMemory(), []string{"deployments"})
+					pass(time.Minute)
+					r.stop(t)
+					check(t, r.said("deployments"), "started at 100", "synced 0 at 100", "stopped at 100")
+				})
+			})
+		}
+	}
+}
+
+// A plural is taken before a short name, as by kubectl, whichever group comes first.
+func TestAPluralComesBeforeAShortName(t *testing.T) {
+	quotas := []watchtest.Resource{
+		{Version: "v1", Name: "resourcequotas", Kind: "ResourceQuota", Namespaced: true, ShortNames: []string{"quota"}},
+		{Group: "q.example.com", Version: "v1", Name: "quota", Kind: "Quota", Namespaced: true, Custom: true},
+	}
+	bubble(t, quotas, func(t *testing.T, srv *watchtest.Server) {
+		r := start(t, srv, newMemory(), []string{"quota"})
+		pass(time.Second)
+		r.stop(t)
+		check(t, r.said("quota"), "started at 100", "synced 0 at 100", "stopped at 100")
+	})
 }
 
 // An API server need not have the core group.

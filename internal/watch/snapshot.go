@@ -15,7 +15,7 @@ import (
 func (s *stream) snapshot(ctx context.Context) (state, error) {
 	for f, err := range s.list.items(ctx) {
 		if err != nil {
-			if classify(err) == expired {
+			if classify(err) == expired && ctx.Err() == nil {
 				s.again(ctx)
 			}
 			return s.snapshot, err

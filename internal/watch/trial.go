@@ -82,8 +82,9 @@ func (t *trial) permission(ctx context.Context, verb string, answer *Answer) {
 	var access struct{ Status struct{ Allowed bool } }
 	res := t.src.res
 	err := ask(ctx, review(t.Client.api, "authorization", "SelfSubjectAccessReview", map[string]any{
-		"resourceAttributes": map[string]string{
+		"resourceAttributes": map[string]any{
 			"namespace": t.Namespace, "verb": verb, "group": res.Group, "version": res.Version, "resource": res.Resource, "name": t.name,
+			"fieldSelector": selector(t.FieldSelector), "labelSelector": selector(t.LabelSelector),
 		}}), &access)
 	switch {
 	case err != nil:
@@ -91,6 +92,14 @@ func (t *trial) permission(ctx context.Context, verb string, answer *Answer) {
 	case !access.Status.Allowed:
 		*answer, t.forbidden = No, append(t.forbidden, verb)
 	}
+}
+
+// selector is one as a review takes it: some permissions, such as a node's for its own pods, depend on it.
+func selector(raw string) any {
+	if raw == "" {
+		return nil
+	}
+	return map[string]string{"rawSelector": raw}
 }
 
 // failed gives an error its meaning.

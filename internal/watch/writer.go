@@ -53,6 +53,7 @@ type writer struct {
 	closed bool
 	more   chan struct{} // holds a token while there may be something to take
 	room   chan struct{} // closed, and replaced, whenever bytes has shrunk
+	turn   chan struct{} // holds a token while somebody puts: who waits for room is not overtaken by what is smaller
 
 	// Of the goroutine in loop alone.
 	tallies map[*event.Stream]*tally
@@ -92,7 +93,7 @@ type tally struct {
 func newWriter(sink Sink, held event.State, log *zap.Logger) *writer {
 	return &writer{
 		sink: sink, held: held, run: time.Now().UnixMilli(), log: log,
-		more: make(chan struct{}, 1), room: make(chan struct{}), tallies: map[*event.Stream]*tally{}, batch: event.Batch{State: event.State{}},
+		more: make(chan struct{}, 1), room: make(chan struct{}), turn: make(chan struct{}, 1), tallies: map[*event.Stream]*tally{}, batch: event.Batch{State: event.State{}},
 	}
 }
 
@@ -102,6 +103,13 @@ func (w *writer) put(ctx context.Context, items []item) {
 	size := 0
 	for i := range items {
 		size += items[i].size()
+	}
+	if size > 0 {
+		select {
+		case w.turn <- struct{}{}:
+			defer func() { <-w.turn }()
+		case <-ctx.Done():
+		}
 	}
 	for {
 		w.mu.Lock()

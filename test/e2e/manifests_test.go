@@ -48,7 +48,7 @@ func TestRBACNamesResourcesAsTheAPIServerDoes(t *testing.T) {
 	w := newAccount(t, a, "named", args...)
 
 	// What belongs to no namespace needs a ClusterRole whatever the namespace, and that must give nothing else.
-	role, err := a.RbacV1().ClusterRoles().Get(t.Context(), "watcher:named:watcher", metav1.GetOptions{})
+	role, err := a.RbacV1().ClusterRoles().Get(t.Context(), "watcher:system:serviceaccount:named:watcher", metav1.GetOptions{})
 	must(t, role, err)
 	if want := []rbacv1.PolicyRule{may("nodes", "list", "watch")}; !reflect.DeepEqual(role.Rules, want) {
 		t.Errorf("the ClusterRole gives %v, want %v", role.Rules, want)

@@ -19,7 +19,10 @@ var reviews = map[string]func(*call, attributes) object{
 }
 
 // attributes are what a SelfSubjectAccessReview asks about.
-type attributes struct{ Namespace, Verb, Group, Version, Resource, Name string }
+type attributes struct {
+	Namespace, Verb, Group, Version, Resource, Name string
+	LabelSelector, FieldSelector                    struct{ RawSelector string }
+}
 
 // review answers a question with a status alone.
 func (c *call) review() {
@@ -39,11 +42,11 @@ func (c *call) mayI(a attributes) object {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = append(s.asked, strings.Join([]string{a.Verb, a.Group, a.Version, a.Resource, a.Namespace, a.Name}, " "))
+	s.asked = append(s.asked, strings.Join([]string{a.Verb, a.Group, a.Version, a.Resource, a.Namespace, a.Name, a.LabelSelector.RawSelector, a.FieldSelector.RawSelector}, " "))
 	return object{"allowed": !s.denied[a.Verb+" "+Resource{Group: a.Group, Version: a.Version, Name: a.Resource}.String()]}
 }
 
-// Asked is what clients asked whether they may: "VERB GROUP VERSION RESOURCE NAMESPACE NAME".
+// Asked is what clients asked whether they may: "VERB GROUP VERSION RESOURCE NAMESPACE NAME LABELS FIELDS".
 func (s *Server) Asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
