@@ -130,7 +130,7 @@ func (c *Client) source(res Resource, sel Selection) (*source, error) {
 	return s, nil
 }
 
-// watch opens a watch after version rv. Its objects are frames, but for *metav1.Status in ERROR events; a decoding error
+// watch opens a watch after version rv. Its objects are *frames, but for *metav1.Status in ERROR events; a decoding error
 // comes as an ERROR too. This is client-go's own Watch: an unreachable server may look like a watch that closes at once.
 func (s *source) watch(ctx context.Context, rv string, timeout time.Duration) (watch.Interface, error) {
 	seconds := int64(timeout / time.Second)

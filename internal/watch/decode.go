@@ -131,12 +131,12 @@ func (s objectSerializer) Decode(raw []byte, gvk *schema.GroupVersionKind, into 
 
 // together makes frames of the current line, whose object is raw, and of those behind it that are here already: to hand
 // each over alone, from goroutine to goroutine, costs more than to copy it. What is not plainly a frame Read finds again.
-func (d *watchDecoder) together(raw []byte) frames {
-	fs := make(frames, 0, 4)
+func (d *watchDecoder) together(raw []byte) *frames {
+	fs := d.cutter.pool.none()
 	for {
 		f := d.cutter.frame(&d.scanned, raw, &d.names)
 		f.verb = d.verb
-		fs = append(fs, f)
+		*fs = append(*fs, f)
 		line := d.lines.here()
 		typ, obj, err := d.scanned.scanFrame(line)
 		if d.verb = verb(typ); err != nil || d.verb == "" || d.scanned.check() != nil {

@@ -136,7 +136,7 @@ func (s *stream) last() string { return cmp.Or(s.pos.AheadAt, s.pos.ResourceVers
 // take writes what the watch delivered, and moves the position.
 func (s *stream) take(ctx context.Context, e watch.Event) error {
 	switch obj := e.Object.(type) {
-	case frames:
+	case *frames:
 		return s.changes(ctx, obj)
 	case *metav1.Status:
 		return fmt.Errorf("watch %s at %s: %w", s.src.res.Name(), s.pos.ResourceVersion, apierrors.FromObject(obj))
@@ -146,10 +146,10 @@ func (s *stream) take(ctx context.Context, e watch.Event) error {
 }
 
 // changes hands over what arrived together at once. An error does not take back what came before it.
-func (s *stream) changes(ctx context.Context, fs frames) (err error) {
+func (s *stream) changes(ctx context.Context, fs *frames) (err error) {
 	now := time.Now()
 	s.batch = s.batch[:0]
-	for _, f := range fs {
+	for _, f := range *fs {
 		if f.verb == watch.Bookmark {
 			err = s.bookmark(f.Object.ResourceVersion, now)
 		} else {
@@ -159,6 +159,7 @@ func (s *stream) changes(ctx context.Context, fs frames) (err error) {
 			break
 		}
 	}
+	s.src.cutter.pool.passed(fs)
 	s.put(ctx, s.batch...)
 	clear(s.batch)
 	return err

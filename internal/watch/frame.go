@@ -28,26 +28,47 @@ type frame struct {
 type frames []*frame
 
 // GetObjectKind implements runtime.Object, which client-go's Watch demands.
-func (frames) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+func (*frames) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
 // DeepCopyObject implements runtime.Object. Nobody asks for copies of what a watch delivers.
-func (fs frames) DeepCopyObject() runtime.Object { return slices.Clone(fs) }
+func (fs *frames) DeepCopyObject() runtime.Object {
+	c := slices.Clone(*fs)
+	return &c
+}
 
-// A framePool keeps frames whose events are written, by the size of their buffers: 512 bytes, 1 KiB, … 64 KiB.
-type framePool [8]sync.Pool
+// A framePool keeps what has been used, for what comes. Any number of goroutines may use it.
+type framePool struct {
+	single   [8]sync.Pool // whose events are written, by the size of their buffers: 512 bytes, 1 KiB, … 64 KiB
+	together sync.Pool    // empty ones
+}
 
 const leastFrame = 512
 
 // get returns a frame for a body of n bytes.
 func (p *framePool) get(n int) *frame {
 	class := bits.Len(uint(max(n-1, 0)) / leastFrame)
-	if class >= len(p) {
+	if class >= len(p.single) {
 		return &frame{buf: make([]byte, 0, n)}
 	}
-	if f, ok := p[class].Get().(*frame); ok {
+	if f, ok := p.single[class].Get().(*frame); ok {
 		return f
 	}
-	return &frame{buf: make([]byte, 0, leastFrame<<class), home: &p[class]}
+	return &frame{buf: make([]byte, 0, leastFrame<<class), home: &p.single[class]}
+}
+
+// none returns frames to append to.
+func (p *framePool) none() *frames {
+	if fs, ok := p.together.Get().(*frames); ok {
+		return fs
+	}
+	return &frames{}
+}
+
+// passed takes back frames that are handed on one by one.
+func (p *framePool) passed(fs *frames) {
+	clear(*fs)
+	*fs = (*fs)[:0]
+	p.together.Put(fs)
 }
 
 // free gives the frame back. Nothing may use its event any more.

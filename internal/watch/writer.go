@@ -52,7 +52,7 @@ type writer struct {
 	bytes  int // in the queue and in the batch that the sink has
 	closed bool
 	more   chan struct{} // holds a token while there may be something to take
-	room   chan struct{} // closed, and replaced, whenever bytes has shrunk
+	room   chan struct{} // holds a token when bytes has shrunk
 	turn   chan struct{} // holds a token while somebody puts: who waits for room is not overtaken by what is smaller
 
 	// Of the goroutine in loop alone.
@@ -93,7 +93,7 @@ type tally struct {
 func newWriter(sink Sink, held event.State, log *zap.Logger) *writer {
 	return &writer{
 		sink: sink, held: held, run: time.Now().UnixMilli(), log: log,
-		more: make(chan struct{}, 1), room: make(chan struct{}), turn: make(chan struct{}, 1), tallies: map[*event.Stream]*tally{}, batch: event.Batch{State: event.State{}},
+		more: make(chan struct{}, 1), room: make(chan struct{}, 1), turn: make(chan struct{}, 1), tallies: map[*event.Stream]*tally{}, batch: event.Batch{State: event.State{}},
 	}
 }
 
@@ -118,10 +118,9 @@ func (w *writer) put(ctx context.Context, items []item) {
 			w.mu.Unlock()
 			return
 		}
-		room := w.room
 		w.mu.Unlock()
 		select {
-		case <-room:
+		case <-w.room:
 		case <-ctx.Done():
 		}
 	}
@@ -137,12 +136,13 @@ func (w *writer) append(it item) {
 func (w *writer) enqueue(items []item, size int) {
 	w.queue = append(w.queue, items...)
 	w.bytes += size
-	w.wake()
+	signal(w.more)
 }
 
-func (w *writer) wake() {
+// signal leaves a token in a channel that has room for one.
+func signal(c chan struct{}) {
 	select {
-	case w.more <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -152,7 +152,7 @@ func (w *writer) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
-	w.wake()
+	signal(w.more)
 }
 
 // loop commits what is queued until the writer is closed, or ctx ends, or the sink is closed.
@@ -201,7 +201,7 @@ func (w *writer) take() (size int, closed bool) {
 	if len(w.queue) == 0 {
 		return size, w.closed
 	}
-	w.wake()
+	signal(w.more)
 	return size, false
 }
 
@@ -217,8 +217,7 @@ func (w *writer) release(size int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.bytes -= size
-	close(w.room)
-	w.room = make(chan struct{})
+	signal(w.room)
 }
 
 // stamp gives the events their place: seq, ids of stream events, the gap that a repaired event belongs to.
