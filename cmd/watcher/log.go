@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
+	"github.com/go-logr/logr"
 	"github.com/go-logr/zapr"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -39,6 +42,25 @@ func newLogger(level, format string, stderr *os.File) (*zap.Logger, error) {
 		return nil, &usageError{fmt.Sprintf("--log-format %q: must be text or json", format)}
 	}
 	log := zap.New(zapcore.NewCore(enc, zapcore.Lock(stderr), lvl))
-	klog.SetLogger(zapr.NewLogger(log.WithOptions(zap.IncreaseLevel(zapcore.ErrorLevel))))
+	captured := zapr.NewLogger(log.WithOptions(zap.IncreaseLevel(zapcore.ErrorLevel)))
+	klog.SetLogger(captured.WithSink(wanted{captured.GetSink()}))
 	return log, nil
 }
+
+// A wanted sink leaves out what client-go says of requests that we have cancelled ourselves.
+type wanted struct{ logr.LogSink }
+
+// Error implements logr.LogSink.
+func (w wanted) Error(err error, message string, keysAndValues ...any) {
+	if !errors.Is(err, context.Canceled) {
+		w.LogSink.Error(err, message, keysAndValues...)
+	}
+}
+
+// WithValues implements logr.LogSink.
+func (w wanted) WithValues(keysAndValues ...any) logr.LogSink {
+	return wanted{w.LogSink.WithValues(keysAndValues...)}
+}
+
+// WithName implements logr.LogSink.
+func (w wanted) WithName(name string) logr.LogSink { return wanted{w.LogSink.WithName(name)} }
