@@ -56,11 +56,3 @@ func (w wanted) Error(err error, message string, keysAndValues ...any) {
 		w.LogSink.Error(err, message, keysAndValues...)
 	}
 }
-
-// WithValues implements logr.LogSink.
-func (w wanted) WithValues(keysAndValues ...any) logr.LogSink {
-	return wanted{w.LogSink.WithValues(keysAndValues...)}
-}
-
-// WithName implements logr.LogSink.
-func (w wanted) WithName(name string) logr.LogSink { return wanted{w.LogSink.WithName(name)} }
