@@ -14,8 +14,7 @@ COPY cmd cmd
 COPY internal internal
 # Not further up: a new version would download the modules again.
 ARG TARGETOS TARGETARCH VERSION=devel
-RUN --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o bin/watcher ./cmd/watcher
 
 FROM $BASE
