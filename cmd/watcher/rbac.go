@@ -14,7 +14,6 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -209,10 +208,8 @@ func (m *manifests) rules(found []watch.Found) []permission {
 		byGroup[f.Group] = append(byGroup[f.Group], f.GroupVersionResource.Resource)
 	}
 	var names []string
-	if selector, err := fields.ParseSelector(m.watch.FieldSelector); err == nil {
-		if name, ok := selector.RequiresExactMatch("metadata.name"); ok && name != "" {
-			names = []string{name}
-		}
+	if name := m.watch.SelectedName(); name != "" {
+		names = []string{name}
 	}
 	var rules []permission
 	for group, resources := range byGroup {

@@ -119,15 +119,11 @@ func (s *stream) failed(err error) (state, error) {
 // that they cannot serve by closing it (kubernetes/kubernetes#104171), but a LIST at the position says the truth.
 func (s *stream) probe(ctx context.Context) (state, error) {
 	s.probed = time.Now()
-	l := s.src.list()
-	l.options = metav1.ListOptions{ResourceVersion: s.pos.ResourceVersion, ResourceVersionMatch: metav1.ResourceVersionMatchExact}
-	for _, err := range l.items(ctx) {
-		if s.forgotten = classify(err) == expired; err != nil && !s.forgotten {
-			return s.failed(err)
-		}
-		break // the watch has the last word: a watch cache may remember what etcd has forgotten
+	_, err := s.src.listAt(s.pos.ResourceVersion).first(ctx)
+	if s.forgotten = classify(err) == expired; err != nil && !s.forgotten {
+		return s.failed(err)
 	}
-	return s.follow, nil
+	return s.follow, nil // the watch has the last word: a watch cache may remember what etcd has forgotten
 }
 
 // last is the newest version that was seen.

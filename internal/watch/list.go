@@ -34,6 +34,19 @@ type list struct {
 // list prepares a LIST of everything that exists now.
 func (s *source) list() *list { return &list{src: s} }
 
+// listAt prepares a LIST of what existed at a version.
+func (s *source) listAt(version string) *list {
+	return &list{src: s, options: metav1.ListOptions{ResourceVersion: version, ResourceVersionMatch: metav1.ResourceVersionMatchExact}}
+}
+
+// first reads the first page, which tells the version, and returns its only item, or nil if there is none.
+func (l *list) first(ctx context.Context) (*frame, error) {
+	for f, err := range l.items(ctx) {
+		return f, err
+	}
+	return nil, nil
+}
+
 // items yields the items that have not been yielded yet. An error ends it; it is yielded last.
 func (l *list) items(ctx context.Context) iter.Seq2[*frame, error] {
 	return func(yield func(*frame, error) bool) {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/rest"
 )
 
@@ -90,9 +89,6 @@ func Preflight(ctx context.Context, c Config, grant func(user string) string) (*
 		runner: &runner{Config: c}, grant: grant,
 		report: &Report{Resources: []Reading{}, Problems: []Problem{}},
 	}
-	if selector, err := fields.ParseSelector(c.FieldSelector); err == nil {
-		p.name, _ = selector.RequiresExactMatch("metadata.name")
-	}
 	if err := p.run(ctx); err != nil {
 		return nil, err
 	}
@@ -105,7 +101,6 @@ type preflight struct {
 	*runner
 	report *Report
 	grant  func(user string) string
-	name   string // of the only object that is selected: the API server authorizes by it
 }
 
 func (p *preflight) run(ctx context.Context) error {
@@ -274,17 +269,14 @@ func review(api rest.Interface, group, kind string, spec any) *rest.Request {
 func (p *preflight) read(ctx context.Context, found []Found) error {
 	var trials []*trial
 	for _, f := range found {
-		namespaces := p.Namespaces
-		if len(namespaces) == 0 || !f.Namespaced || f.Unserved != nil {
-			namespaces = []string{""}
-		}
-		for _, ns := range namespaces {
+		f.Namespaced = f.Namespaced && f.Unserved == nil // of what is not served that is not known
+		for _, ns := range p.scopes(f.Resource) {
 			s, err := p.newStream(f.Resource, ns)
 			if err != nil {
 				return err
 			}
 			trials = append(trials, &trial{preflight: p, src: s.src, found: f,
-				Reading: Reading{Resource: f.Name(), Served: f.Unserved == nil, Namespaced: f.Namespaced && f.Unserved == nil, Namespace: ns}})
+				Reading: Reading{Resource: f.Name(), Served: f.Unserved == nil, Namespaced: f.Namespaced, Namespace: ns}})
 		}
 	}
 	var trying sync.WaitGroup

@@ -10,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"k8s.io/apimachinery/pkg/fields"
+
 	"watcher/internal/event"
 )
 
@@ -44,6 +46,16 @@ type Config struct {
 	BufferBytes   int           // what may wait for the sink
 	Progress      time.Duration // between progress events; 0: none
 	Version       string        // watcher's own
+}
+
+// SelectedName is the name of the only object that the field selector leaves, or "": the API server authorizes by it.
+func (c Config) SelectedName() string {
+	selector, err := fields.ParseSelector(c.FieldSelector)
+	if err != nil {
+		return "" // the API server will refuse it
+	}
+	name, _ := selector.RequiresExactMatch("metadata.name")
+	return name
 }
 
 // Run streams the changes of all resources into the sink until ctx ends; then it writes what was read, ends each stream
@@ -138,11 +150,7 @@ func (r *runner) stream(ctx context.Context, found []Resource, pending []string)
 
 // start runs the streams of one resource, one a namespace. late: it was found after the others.
 func (r *runner) start(ctx context.Context, wg *sync.WaitGroup, res Resource, late bool, fail func(error)) {
-	namespaces := r.Namespaces
-	if len(namespaces) == 0 || !res.Namespaced {
-		namespaces = []string{""}
-	}
-	for _, ns := range namespaces {
+	for _, ns := range r.scopes(res) {
 		s, err := r.newStream(res, ns)
 		if err != nil {
 			fail(err)
@@ -155,6 +163,14 @@ func (r *runner) start(ctx context.Context, wg *sync.WaitGroup, res Resource, la
 			}
 		})
 	}
+}
+
+// scopes are the namespaces to read a resource in; "" is all of them, or none.
+func (r *runner) scopes(res Resource) []string {
+	if len(r.Namespaces) == 0 || !res.Namespaced {
+		return []string{""}
+	}
+	return r.Namespaces
 }
 
 func (r *runner) newStream(res Resource, namespace string) (*stream, error) {

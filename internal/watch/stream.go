@@ -101,11 +101,8 @@ func (s *stream) start(ctx context.Context) (state, error) {
 // now starts at the present without listing it.
 func (s *stream) now(ctx context.Context) (state, error) {
 	l := s.src.list()
-	for _, err := range l.items(ctx) {
-		if err != nil {
-			return s.start, err
-		}
-		break // the first page has told the version
+	if _, err := l.first(ctx); err != nil {
+		return s.start, err
 	}
 	s.pos, s.asOf, s.cause = event.Position{ResourceVersion: l.version}, l.asOf, ""
 	s.begin(ctx, l.version, false)

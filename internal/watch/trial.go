@@ -83,7 +83,7 @@ func (t *trial) permission(ctx context.Context, verb string, answer *Answer) {
 	res := t.src.res
 	err := ask(ctx, review(t.Client.api, "authorization", "SelfSubjectAccessReview", map[string]any{
 		"resourceAttributes": map[string]any{
-			"namespace": t.Namespace, "verb": verb, "group": res.Group, "version": res.Version, "resource": res.Resource, "name": t.name,
+			"namespace": t.Namespace, "verb": verb, "group": res.Group, "version": res.Version, "resource": res.Resource, "name": t.SelectedName(),
 			"fieldSelector": selector(t.FieldSelector), "labelSelector": selector(t.LabelSelector),
 		}}), &access)
 	switch {
@@ -189,21 +189,18 @@ func (t *trial) exact(ctx context.Context, version string) {
 
 // past reads one item as it was at a version.
 func (t *trial) past(ctx context.Context, at string) error {
-	l := t.src.list()
-	l.options = metav1.ListOptions{ResourceVersion: at, ResourceVersionMatch: metav1.ResourceVersionMatchExact}
-	newest := at
-	for f, err := range l.items(ctx) {
-		if err != nil {
-			return err
-		}
-		newest = f.Object.ResourceVersion
-		break // the first page holds no more
-	}
-	if l.version != at {
+	l := t.src.listAt(at)
+	f, err := l.first(ctx)
+	switch {
+	case err != nil:
+		return err
+	case l.version != at:
 		return fmt.Errorf("the answer is of version %s", l.version)
+	case f == nil:
+		return nil
 	}
-	if order, err := compare(newest, at); err != nil || order > 0 {
-		return fmt.Errorf("an object is of version %s", newest)
+	if order, err := compare(f.Object.ResourceVersion, at); err != nil || order > 0 {
+		return fmt.Errorf("an object is of version %s", f.Object.ResourceVersion)
 	}
 	return nil
 }

@@ -19,9 +19,9 @@ type Sink interface {
 	// Recover returns what the sink holds, at start and after any error of Commit. Whatever an error left half done is
 	// finished or undone when it returns nil.
 	Recover(ctx context.Context) (event.State, error)
-	// Commit writes the batch, and keeps nothing of it: its memory is used again. nil: all events are written, in order, and the state becomes durable with or after them,
-	// never before. An error: any beginning of the batch may be written; Recover tells which. An error that wraps
-	// event.ErrClosed: nothing will ever be taken again.
+	// Commit writes the batch, and keeps nothing of it: its memory is used again. nil: all events are written, in order,
+	// and the state becomes durable with or after them, never before. An error: any beginning of the batch may be
+	// written; Recover tells which. An error that wraps event.ErrClosed: nothing will ever be taken again.
 	Commit(ctx context.Context, b event.Batch) error
 }
 
@@ -93,7 +93,8 @@ type tally struct {
 func newWriter(sink Sink, held event.State, log *zap.Logger) *writer {
 	return &writer{
 		sink: sink, held: held, run: time.Now().UnixMilli(), log: log,
-		more: make(chan struct{}, 1), room: make(chan struct{}, 1), turn: make(chan struct{}, 1), tallies: map[*event.Stream]*tally{}, batch: event.Batch{State: event.State{}},
+		more: make(chan struct{}, 1), room: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		tallies: map[*event.Stream]*tally{}, batch: event.Batch{State: event.State{}},
 	}
 }
 

@@ -141,14 +141,21 @@ func ofServices(typ string) func(*event) bool {
 	return func(ev *event) bool { return ev.is(typ) && ev.Data.Resource == "services" }
 }
 
+// withToken runs watcher, through a proxy, with nothing but the token of an account that may see the namespace's pods.
+func withToken(t *testing.T, namespace string) (*api, *account, *proxy, *process) {
+	t.Helper()
+	a := connect(t, common.start(t).Config())
+	a.namespace(t, namespace)
+	w := newAccount(t, a, namespace, "-n", namespace, "pods")
+	p, kubeconfig := w.proxied(t)
+	run := watch(t, kubeconfig, "-n", namespace, "pods")
+	run.synced(t, 1)
+	return a, w, p, run
+}
+
 func TestATokenThatIsReplacedCostsNothing(t *testing.T) {
 	t.Parallel()
-	a := connect(t, common.start(t).Config())
-	a.namespace(t, "token")
-	w := newAccount(t, a, "token", "-n", "token", "pods")
-	p, kubeconfig := w.proxied(t)
-	run := watch(t, kubeconfig, "-n", "token", "pods")
-	run.synced(t, 1)
+	a, w, p, run := withToken(t, "token")
 	w.revoke(t, w.renew(t))
 	a.pod(t, "token", "held") // by the watch that is open
 	run.wait(t, patience, "a change", has("added", "token", "held"))
@@ -165,12 +172,7 @@ func TestATokenThatIsReplacedCostsNothing(t *testing.T) {
 
 func TestATokenThatIsRevokedIsSaidOnceAndEndsWithTheNextOne(t *testing.T) {
 	t.Parallel()
-	a := connect(t, common.start(t).Config())
-	a.namespace(t, "revoked")
-	w := newAccount(t, a, "revoked", "-n", "revoked", "pods")
-	p, kubeconfig := w.proxied(t)
-	run := watch(t, kubeconfig, "-n", "revoked", "pods")
-	run.synced(t, 1)
+	a, w, p, run := withToken(t, "revoked")
 	w.revoke(t, w.token)
 	p.hangUpAll()
 	if line := run.saidOnce(t, "credentials"); !strings.Contains(line, "does not accept") || !strings.Contains(line, "log in again") {

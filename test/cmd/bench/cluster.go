@@ -3,7 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,21 +25,11 @@ func (b *bench) cluster(ctx context.Context, r *report) error {
 		return err
 	}
 	defer c.Stop()
-	warm := b.real / 4
-	position, err := change(ctx, kubernetes.NewForConfigOrDie(c.Config()), warm+b.real)
+	position, err := change(ctx, kubernetes.NewForConfigOrDie(c.Config()), b.real/4+b.real)
 	if err != nil {
 		return fmt.Errorf("change pods: %w", err)
 	}
-	j, err := newJob(ctx, c.Config(), position, warm, b.real)
-	if err != nil {
-		return err
-	}
-	costs, err := j.rounds(ctx, b.rounds)
-	if err != nil {
-		return err
-	}
-	r.add("A real kube-apiserver", j.Span, costs)
-	return nil
+	return b.speed(ctx, r, "A real kube-apiserver", c.Config(), position, b.real)
 }
 
 // change makes pods, and then n changes of them. It returns the version before the changes.
@@ -79,30 +70,10 @@ func change(ctx context.Context, client kubernetes.Interface, n int) (position s
 
 // inParallel calls do with 0 to n-1 from a few goroutines, and returns the first error.
 func inParallel(n int, do func(i int) error) error {
-	next := make(chan int)
-	failed := make(chan error, 1)
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for i := range next {
-				if err := do(i); err != nil {
-					select {
-					case failed <- err:
-					default:
-					}
-				}
-			}
-		})
-	}
+	var running errgroup.Group
+	running.SetLimit(8)
 	for i := range n {
-		next <- i
+		running.Go(func() error { return do(i) })
 	}
-	close(next)
-	wg.Wait()
-	select {
-	case err := <-failed:
-		return err
-	default:
-		return nil
-	}
+	return running.Wait()
 }
