@@ -51,7 +51,7 @@ cluster-down: ## stop it and remove it
 	@go run -C test ./cmd/cluster down -dir $(CURDIR)/.cluster
 
 .PHONY: check
-check: format vet lint test e2e ## all of it, fast parts first
+check: format vet lint test worlds e2e ## all of it, fast parts first
 
 .PHONY: format
 format: ## every file is as gofmt wants it
@@ -69,6 +69,13 @@ lint: ## golangci-lint
 .PHONY: test
 test: ## unit tests and simulation: no servers
 	$(call phase,test,go test -race ./...)
+
+WORLDS ?= 10000
+SEED   ?= 1
+
+.PHONY: worlds
+worlds: ## WORLDS (10000) simulated worlds from SEED (1) on, and how often each fault struck
+	$(call phase,worlds,go test ./internal/watch -run TestWhatever -worlds $(WORLDS) -seed $(SEED) -timeout 30m -v | grep -vE '^ *(===|--- PASS: .*/worlds/)')
 
 .PHONY: e2e
 e2e: build ## tests on a real kube-apiserver, which are built first if need be

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +48,7 @@ be read and what is answered, how many objects there are and how large they are.
 	}
 	f.bind(c)
 	c.Flags().Lookup("output").Usage = "text or json (default text)"
-	hide(c, "max-event-bytes", "initial", "buffer-bytes", "progress-interval", "cluster-name", "log-level", "log-format")
+	hide(c, "max-event-bytes", "initial", "buffer-bytes", "progress-interval", "only", "state-dir", "repair-budget", "cluster-name", "log-level", "log-format")
 	return c
 }
 
@@ -70,18 +69,7 @@ func (c *config) grant(given *pflag.FlagSet, user string) string {
 }
 
 func printReport(stdout io.Writer, r *watch.Report, asJSON bool) error {
-	var b bytes.Buffer
-	if asJSON {
-		e := json.NewEncoder(&b)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		if err := e.Encode(r); err != nil {
-			return err
-		}
-	} else {
-		printText(&b, r)
-	}
-	if _, err := stdout.Write(b.Bytes()); err != nil {
+	if err := write(stdout, r, asJSON, func(b *bytes.Buffer) { printText(b, r) }); err != nil {
 		return err
 	}
 	if !r.OK {

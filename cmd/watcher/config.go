@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"watcher/internal/event"
 	"watcher/internal/watch"
 )
 
@@ -31,6 +32,9 @@ type runFlags struct {
 	selector, fieldSelector string
 	output, payload         string
 	initial, clusterName    string
+	stateDir                string
+	only                    []string
+	budget                  int
 	buffer, maxEvent        bytesFlag
 	progress                time.Duration
 	logLevel, logFormat     string
@@ -47,12 +51,15 @@ func (f *runFlags) bind(c *cobra.Command) {
 	own.BoolVarP(&f.all, "all-namespaces", "A", false, "watch all namespaces (the default)")
 	own.StringVarP(&f.selector, "selector", "l", "", "label `selector`; the API server applies it")
 	own.StringVar(&f.fieldSelector, "field-selector", "", "field `selector`, e.g. metadata.namespace!=kube-system")
+	own.StringSliceVar(&f.only, "only", nil, "write a modified event only if one of these `parts` changed: spec, metadata, status (default all)")
 	own.StringVarP(&f.output, "output", "o", "", "json: a CloudEvent a line; text: a readable line (default text on a terminal, else json)")
 	own.StringVar(&f.payload, "payload", "", "full, metadata, or none: identity only (default full; of core secrets metadata)")
 	own.BoolVar(&f.managed, "managed-fields", false, "keep metadata.managedFields")
 	f.maxEvent, f.buffer = 0, 16<<20
 	own.Var(&f.maxEvent, "max-event-bytes", "a larger event is written without its object (default no limit)")
 	own.StringVar(&f.initial, "initial", "snapshot", "snapshot: list what exists first; none: start at now")
+	own.StringVar(&f.stateDir, "state-dir", "", "keep positions in this `directory`, and go on there after a restart (default a restart begins anew)")
+	own.IntVar(&f.budget, "repair-budget", 5000, "reads of single objects that the repair of one gap may cost; the rest comes from lists")
 	own.BoolVar(&f.once, "once", false, "list what exists now, and exit")
 	own.Var(&f.buffer, "buffer-bytes", "what may wait for the output; then reading stops")
 	own.DurationVar(&f.progress, "progress-interval", time.Minute, "how often to say how far each resource is; 0: never (default 1m; with -o text 0)")
@@ -60,7 +67,11 @@ func (f *runFlags) bind(c *cobra.Command) {
 	own.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	own.StringVar(&f.logFormat, "log-format", "", "text or json (default text on a terminal, else json)")
 	own.Lookup("progress-interval").DefValue = "0" // so that the default is not printed twice
+	f.bindKube(c)
+}
 
+// bindKube adds the flags that lead to the API server, client-go's own.
+func (f *runFlags) bindKube(c *cobra.Command) {
 	kube := pflag.NewFlagSet("kube", pflag.ContinueOnError)
 	f.loading = clientcmd.NewDefaultClientConfigLoadingRules()
 	kube.StringVar(&f.loading.ExplicitPath, "kubeconfig", "", "kubeconfig `file` (default KUBECONFIG, ~/.kube/config, else in-cluster)")
@@ -71,7 +82,7 @@ func (f *runFlags) bind(c *cobra.Command) {
 	clientcmd.BindOverrideFlags(&f.overrides, kube, names)
 	kube.Float32Var(&f.qps, "kube-api-qps", 100, "LISTs a second, all resources together")
 	kube.IntVar(&f.burst, "kube-api-burst", 200, "LISTs at once")
-	own.AddFlagSet(kube)
+	c.Flags().AddFlagSet(kube)
 	c.SetUsageFunc(func(c *cobra.Command) error { return usage(c, kube) })
 }
 
@@ -106,6 +117,7 @@ type config struct {
 	maxEvent int
 	logLevel string
 	logForm  string
+	stateDir string
 }
 
 // parse validates the flags, and refuses early: each error names the flag, the rule and the value.
@@ -117,9 +129,12 @@ func (f *runFlags) parse(given *pflag.FlagSet, args []string, stdout *os.File) (
 		watch: watch.Config{
 			Resources: split(args), Namespaces: f.namespaces, LabelSelector: f.selector, FieldSelector: f.fieldSelector,
 			Payload: watch.Payload(f.payload), ManagedFields: f.managed, Initial: watch.Initial(f.initial), Once: f.once,
-			BufferBytes: int(f.buffer), Progress: f.progress, Version: versionName(),
+			RepairBudget: f.budget, BufferBytes: int(f.buffer), Progress: f.progress, Version: versionName(),
 		},
-		qps: f.qps, burst: f.burst, maxEvent: int(f.maxEvent), logLevel: f.logLevel, logForm: f.logFormat,
+		qps: f.qps, burst: f.burst, maxEvent: int(f.maxEvent), logLevel: f.logLevel, logForm: f.logFormat, stateDir: f.stateDir,
+	}
+	for _, part := range f.only {
+		c.watch.Only |= parts[part]
 	}
 	if len(c.watch.Resources) == 0 {
 		c.watch.Resources = defaultResources
@@ -130,6 +145,9 @@ func (f *runFlags) parse(given *pflag.FlagSet, args []string, stdout *os.File) (
 	}
 	return c, nil
 }
+
+// parts are the words for the parts of an object.
+var parts = map[string]event.Parts{"spec": event.Spec, "metadata": event.Metadata, "status": event.Status}
 
 var clusterForm = regexp.MustCompile(`^[A-Za-z0-9.:/_-]{1,100}$`)
 
@@ -157,6 +175,11 @@ func (f *runFlags) validate(given *pflag.FlagSet) error {
 	if given.Changed("namespace") && len(f.namespaces) == 0 {
 		return refuse("namespace", "", "must not be empty; leave it out for all namespaces")
 	}
+	for _, part := range f.only {
+		if parts[part] == 0 {
+			return refuse("only", part, "must be one of spec, metadata, status")
+		}
+	}
 	for _, ns := range f.namespaces {
 		if problems := validation.IsDNS1123Label(ns); len(problems) > 0 {
 			return refuse("namespace", ns, problems[0])
@@ -171,17 +194,26 @@ func (f *runFlags) validate(given *pflag.FlagSet) error {
 	switch {
 	case f.progress < 0:
 		return refuse("progress-interval", f.progress.String(), "must not be negative")
+	case f.budget < 0:
+		return refuse("repair-budget", fmt.Sprint(f.budget), "must not be negative")
 	case f.buffer <= 0:
 		return refuse("buffer-bytes", fmt.Sprint(int64(f.buffer)), "must be positive")
-	case !(f.qps > 0): // NaN neither
-		return refuse("kube-api-qps", fmt.Sprint(f.qps), "must be positive")
-	case f.burst <= 0:
-		return refuse("kube-api-burst", fmt.Sprint(f.burst), "must be positive")
 	case f.clusterName != "" && !clusterForm.MatchString(f.clusterName):
 		return refuse("cluster-name", f.clusterName, "must match "+clusterForm.String())
 	}
 	slices.Sort(f.namespaces)
 	f.namespaces = slices.Compact(f.namespaces)
+	return f.limits()
+}
+
+// limits validates how much the API server is asked at a time.
+func (f *runFlags) limits() error {
+	switch {
+	case !(f.qps > 0): // NaN neither
+		return &usageError{fmt.Sprintf("--kube-api-qps %q: must be positive", fmt.Sprint(f.qps))}
+	case f.burst <= 0:
+		return &usageError{fmt.Sprintf("--kube-api-burst %q: must be positive", fmt.Sprint(f.burst))}
+	}
 	return nil
 }
 

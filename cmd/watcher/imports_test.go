@@ -41,6 +41,10 @@ var rules = []rule{
 	{in: "watcher/internal/sink", why: "a sink knows events and nothing of Kubernetes", forbid: under("k8s.io", "sigs.k8s.io")},
 	{in: "watcher/internal/sink", why: "the consumer declares the interface", forbid: under("watcher/internal/watch")},
 	{in: "watcher/internal/watch", why: "reading does not know where events go", forbid: under("watcher/internal/sink", "github.com/nats-io")},
+	{in: "watcher/internal/verify", why: "a log is judged without a cluster, a sink or a logger", direct: true, forbid: func(path string) bool {
+		third := strings.Contains(strings.SplitN(path, "/", 2)[0], ".") || under("watcher")(path)
+		return third && path != "watcher/internal/event" && path != "k8s.io/apimachinery/pkg/util/resourceversion" && !under("github.com/go-json-experiment/json")(path)
+	}},
 	{in: "watcher", why: "no informer cache", direct: true, forbid: under("k8s.io/client-go/informers", "k8s.io/client-go/tools/cache", "k8s.io/client-go/metadata/metadatainformer")},
 	{in: "watcher", why: "raw frames, not typed or unstructured objects", direct: true,
 		forbid: under("k8s.io/client-go/kubernetes", "k8s.io/client-go/dynamic", "k8s.io/apimachinery/pkg/apis/meta/v1/unstructured")},
@@ -109,7 +113,7 @@ func listed(t *testing.T) map[string]pkg {
 func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {
 	t.Parallel()
 	packages := listed(t)
-	for _, path := range []string{"watcher/cmd/watcher", "watcher/internal/event", "watcher/internal/sink", "watcher/internal/watch", "k8s.io/client-go/rest"} {
+	for _, path := range []string{"watcher/cmd/watcher", "watcher/internal/event", "watcher/internal/sink", "watcher/internal/verify", "watcher/internal/watch", "k8s.io/client-go/rest"} {
 		if _, ok := packages[path]; !ok {
 			t.Errorf("%s is not there: the rules rest on its name", path)
 		}
@@ -157,6 +161,7 @@ func TestTheImportRulesBite(t *testing.T) {
 		"watcher/internal/sink":      {"k8s.io/apimachinery/pkg/types", "sigs.k8s.io/json", "watcher/internal/watch"},
 		"watcher/internal/sink/nats": {"k8s.io/klog/v2"},
 		"watcher/internal/watch":     {"github.com/nats-io/nats.go", "watcher/internal/sink", "k8s.io/client-go/tools/cache", "k8s.io/client-go/informers"},
+		"watcher/internal/verify":    {"watcher/internal/watch", "watcher/internal/sink", "k8s.io/client-go/rest", "go.uber.org/zap", "github.com/nats-io/nats.go"},
 		"watcher/cmd/watcher":        {"k8s.io/client-go/kubernetes", "k8s.io/client-go/dynamic", "k8s.io/apimachinery/pkg/apis/meta/v1/unstructured", "testing"},
 	} {
 		for _, i := range imports {

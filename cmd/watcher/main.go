@@ -17,10 +17,11 @@ import (
 )
 
 const (
-	exitOK      = 0
-	exitRuntime = 1
-	exitUsage   = 2
-	exitSignal  = 130 // the second one
+	exitOK         = 0
+	exitRuntime    = 1
+	exitUsage      = 2
+	exitUnreadable = 3
+	exitSignal     = 130 // the second one
 )
 
 func main() {
@@ -74,8 +75,11 @@ func report(command string, err error, stderr io.Writer) int {
 	case errors.As(err, new(*usageError)), errors.As(err, new(*watch.UsageError)):
 		fmt.Fprintf(stderr, "watcher: %v\nRun '%s -h' for help.\n", err, command)
 		return exitUsage
-	case errors.Is(err, errUnfit):
+	case errors.Is(err, errUnfit), errors.Is(err, errUnaccounted):
 		return exitRuntime
+	case errors.As(err, new(*unreadableError)):
+		fmt.Fprintf(stderr, "watcher: %v\n", err)
+		return exitUnreadable
 	case errors.Is(err, event.ErrClosed) && errors.Is(err, syscall.EPIPE):
 		return exitRuntime // as other programs in a pipe: the reader knows that it left
 	default:

@@ -56,7 +56,7 @@ permissions that the same roles gave before.`,
 	}
 	f.bind(c)
 	c.Flags().StringVar(&subject, "subject", defaultSubject, "who is to have them: a `user` as the API server names it")
-	hide(c, "selector", "output", "payload", "managed-fields", "max-event-bytes", "initial", "buffer-bytes", "progress-interval",
+	hide(c, "selector", "output", "payload", "managed-fields", "max-event-bytes", "initial", "buffer-bytes", "progress-interval", "only", "state-dir", "repair-budget",
 		"cluster-name", "log-level", "log-format", "kube-api-qps", "kube-api-burst")
 	return c
 }

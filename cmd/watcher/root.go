@@ -27,7 +27,7 @@ and a statement in the output wherever it could not see.`,
 	root.SetErr(stderr)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
-	root.AddCommand(newRun(stdout, stderr), newCheck(stdout, stderr), newRBAC(stdout, stderr), newVersion(), newCompletion())
+	root.AddCommand(newRun(stdout, stderr), newCheck(stdout, stderr), newRBAC(stdout, stderr), newVerify(stdout, stderr), newVersion(), newCompletion())
 	for _, c := range root.Commands() {
 		c.Args = refuseArgs(c.Args)
 	}

@@ -144,6 +144,8 @@ func (s *stage) server(args []string) {
 		s.SkewClock(-2 * time.Minute)
 	case "ignore-exact":
 		s.On(watchtest.Lists().When(func(q *watchtest.Request) bool { return q.Query.Get("resourceVersionMatch") == "Exact" }), watchtest.IgnoreExact())
+	case "rewind": // etcd is restored from a backup
+		s.Rewind(s.RV() - 1)
 	case "compact": // and connections break
 		s.Advance(10)
 		s.Compact(s.RV())
@@ -181,7 +183,7 @@ func (s *stage) watching(args []string) {
 	}
 }
 
-var signals = map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
+var signals = map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}
 
 func (s *stage) end(args []string) {
 	p := s.processes[args[0]]

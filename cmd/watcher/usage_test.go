@@ -71,6 +71,8 @@ func TestAWrongCommandLineIsRefusedByNameAndRule(t *testing.T) {
 		{"FieldSelectorSyntax", "run|--field-selector|a", `--field-selector "a": `},
 		{"ProgressInterval", "run|--progress-interval|-1s", `--progress-interval "-1s": must not be negative`},
 		{"ProgressIntervalWithoutUnit", "run|--progress-interval|60", `--progress-interval`},
+		{"OnlyWhat", "run|--only|spec,data", `--only "data": must be one of spec, metadata, status`},
+		{"RepairBudgetNegative", "run|--repair-budget|-1", `--repair-budget "-1": must not be negative`},
 		{"BufferBytesZero", "run|--buffer-bytes|0", `--buffer-bytes "0": must be positive`},
 		{"BufferBytesNegative", "run|--buffer-bytes|-5", `"-5".*--buffer-bytes.*no number of bytes such as`},
 		{"BufferBytesWord", "run|--buffer-bytes|much", `"much".*--buffer-bytes.*no number of bytes such as`},
@@ -149,7 +151,7 @@ func refused(t *testing.T, dir string, env []string, says string, args ...string
 // TestHelpIsAsAReaderWantsIt pins the help texts.
 func TestHelpIsAsAReaderWantsIt(t *testing.T) {
 	t.Parallel()
-	for name, args := range map[string][]string{"help": {"-h"}, "help-run": {"run", "-h"}, "help-check": {"check", "-h"}, "help-rbac": {"rbac", "-h"}, "help-version": {"version", "-h"}, "help-completion": {"completion", "-h"}} {
+	for name, args := range map[string][]string{"help": {"-h"}, "help-run": {"run", "-h"}, "help-check": {"check", "-h"}, "help-rbac": {"rbac", "-h"}, "help-verify": {"verify", "-h"}, "help-version": {"version", "-h"}, "help-completion": {"completion", "-h"}} {
 		code, stdout, stderr := once(t, t.TempDir(), environment(t.TempDir(), ""), args...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%q: exit code %d, %s", args, code, stderr)

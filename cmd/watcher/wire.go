@@ -14,14 +14,21 @@ import (
 )
 
 // run puts the parts together. It is the only place that sees them all.
-func (c *config) run(ctx context.Context, stdout, stderr *os.File) error {
+func (c *config) run(ctx context.Context, stdout, stderr *os.File) (err error) {
 	if err := c.open(stderr); err != nil {
 		return err
 	}
-	if err := sink.CloseTornLine(stdout); err != nil {
+	var state *sink.StateDir
+	if c.stateDir != "" && !c.watch.Once {
+		if state, err = sink.OpenStateDir(c.stateDir); err != nil {
+			return err
+		}
+		defer state.Close() //nolint:errcheck // what there was to save is saved, or its error returned
+	}
+	if err := sink.CloseTornLine(stdout, state != nil && state.Unclean()); err != nil {
 		return err
 	}
-	c.watch.Sink = sink.NewLines(stdout, c.format(stdout))
+	c.watch.Sink = sink.NewLines(stdout, c.format(stdout), state)
 	return watch.Run(ctx, c.watch)
 }
 

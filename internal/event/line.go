@@ -9,12 +9,13 @@ import (
 
 const timeLayout = "2006-01-02T15:04:05.000000000Z"
 
-// AppendID appends the event's id. The same state has the same id however often and by whomever it is sent: uid and
-// version name a state, the uid alone a deletion, since a uid dies once.
+// AppendID appends the event's id. Within one epoch the same state has the same id however often and by whomever it is
+// sent: uid and version name a state, the uid alone a deletion, since a uid dies once.
 func (e *Event) AppendID(dst []byte) []byte {
 	if !e.Type.OfObject() {
 		return append(dst, e.ID...)
 	}
+	dst = append(dst, e.Prefix()...)
 	dst = append(dst, e.Object.Incarnation()...)
 	dst = append(dst, '.')
 	switch e.Type {
@@ -26,6 +27,14 @@ func (e *Event) AppendID(dst []byte) []byte {
 	default:
 		return append(dst, e.Object.ResourceVersion...)
 	}
+}
+
+// Prefix is what ids begin with after a rewind, which gives the same versions out again: "e1.", "e2.".
+func (e *Event) Prefix() string {
+	if e.Epoch == 0 {
+		return ""
+	}
+	return "e" + strconv.FormatUint(e.Epoch, 10) + "."
 }
 
 // AppendLine appends the event as one CloudEvent in structured JSON mode, without a newline. Above limit bytes (0: no
@@ -98,10 +107,59 @@ func (e *Event) appendObjectData(dst []byte) []byte {
 		dst = strconv.AppendInt(dst, o.Generation, 10)
 	}
 	dst = appendMember(dst, "deletionTimestamp", o.DeletionTimestamp)
-	if e.Ambiguous {
-		dst = append(dst, `,"ambiguous":true`...)
+	if e.Changed&Told != 0 {
+		dst = e.Changed.append(append(dst, `,"changed":`...))
+	}
+	dst = e.Actor.append(dst)
+	for _, f := range [...]struct {
+		is   bool
+		name string
+	}{{e.Ambiguous, `,"ambiguous":true`}, {e.Inferred, `,"inferred":true`}, {e.Stale, `,"stale":true`}} {
+		if f.is {
+			dst = append(dst, f.name...)
+		}
 	}
 	return dst
+}
+
+// append appends the parts as a JSON array.
+func (p Parts) append(dst []byte) []byte {
+	dst = append(dst, '[')
+	for i, name := range partNames {
+		if p&(1<<i) == 0 {
+			continue
+		}
+		if dst[len(dst)-1] != '[' {
+			dst = append(dst, ',')
+		}
+		dst = append(append(append(dst, '"'), name...), '"')
+	}
+	return append(dst, ']')
+}
+
+var partNames = [...]string{"spec", "metadata", "status"}
+
+// Names are the words for the parts.
+func (p Parts) Names() []string {
+	var names []string
+	for i, name := range partNames {
+		if p&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// append appends the member actor, or nothing if nobody is known.
+func (a *Actor) append(dst []byte) []byte {
+	if a.Manager == "" {
+		return dst
+	}
+	dst = append(dst, `,"actor":{"manager":`...)
+	dst = appendString(dst, a.Manager)
+	dst = appendMember(dst, "operation", a.Operation)
+	dst = appendMember(dst, "time", a.Time)
+	return append(dst, '}')
 }
 
 func (e *Event) appendStreamData(dst []byte) []byte {

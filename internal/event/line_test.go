@@ -53,7 +53,7 @@ func TestLinesAreAsTheContractSays(t *testing.T) {
 	events := []*event.Event{
 		modified(`{"kind":"Deployment","metadata":{"name":"web"},"spec":{"n":1.0}}`), deleted, left, terminating, repaired, bare,
 		stream(event.Started, event.StartedData{Namespaces: []string{"shop"}, LabelSelector: "a=b", Payload: "full", ResourceVersion: "1", Reason: "no position was saved", WatcherVersion: "v0"}),
-		stream(event.Synced, event.SyncedData{ResourceVersion: "7", Present: 3, Deletions: "unknown"}),
+		stream(event.Synced, event.SyncedData{ResourceVersion: "7", Present: 3, Healed: &event.Healed{Net: 2, Deletions: "unknown"}}),
 		stream(event.Gap, event.GapData{Reason: "expired", From: "7", FromTime: received.UTC(), ToTime: received.UTC().Add(time.Second)}),
 		stream(event.Progress, event.ProgressData{ResourceVersion: "8", Seq: 3}),
 		stream(event.Stopped, event.StoppedData{ResourceVersion: "8"}),

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -24,7 +25,16 @@ import (
 	"watcher/internal/sink/sinktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		if err := child(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A medium is what Lines writes to. It keeps and fails independently.
 type medium struct {
@@ -114,15 +124,48 @@ func (m *medium) lines() []string {
 func TestLinesKeepTheSinkContract(t *testing.T) {
 	sinktest.Run(t, func(*testing.T) sinktest.Fixture {
 		m := &medium{}
-		return sinktest.Fixture{Sink: sink.NewLines(m, sink.JSON(0)), Stored: m.lines, Fail: m.fail, Close: m.close, Stall: m.block}
+		return sinktest.Fixture{Sink: sink.NewLines(m, sink.JSON(0), nil), Stored: m.lines, Fail: m.fail, Close: m.close, Stall: m.block}
 	})
+}
+
+func TestLinesWithAStateDirectoryKeepTheSinkContract(t *testing.T) {
+	sinktest.Run(t, func(t *testing.T) sinktest.Fixture {
+		m, dir := &medium{}, t.TempDir()
+		l := reopen(t, m, dir)
+		t.Cleanup(func() {
+			if err := l.Crash(); err != nil {
+				t.Error(err)
+			}
+		})
+		return sinktest.Fixture{
+			Sink: l, Stored: m.lines, Fail: m.fail, Close: m.close, Stall: m.block,
+			Settle: func() { l.Settle() },
+			Reopen: func() sinktest.Sink {
+				if err := l.Crash(); err != nil {
+					t.Fatal(err)
+				}
+				l = reopen(t, m, dir)
+				return l
+			},
+		}
+	})
+}
+
+// reopen returns a sink that goes on at what is saved in dir.
+func reopen(t *testing.T, dst io.Writer, dir string) *sink.Lines {
+	t.Helper()
+	state, err := sink.OpenStateDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sink.NewLines(dst, sink.JSON(0), state)
 }
 
 var stream = event.NewStream(event.StreamName{Cluster: "test", Version: "v1", Resource: "pods", Kind: "Pod"})
 
 // batch is n events of one stream, and what they lead to.
 func batch(from, n uint64) event.Batch {
-	b := event.Batch{State: event.State{stream.Key(): {Seq: from + n - 1}}}
+	b := event.Batch{Streams: map[string]event.Checkpoint{stream.Key(): {Seq: from + n - 1}}}
 	for seq := from; seq < from+n; seq++ {
 		b.Events = append(b.Events, &event.Event{
 			Stream: stream, Type: event.Modified, Origin: event.Live, Seq: seq, Time: time.Unix(1, 0),
@@ -147,19 +190,19 @@ func TestWhereverAWriteFailsNoByteIsLostOrRepeated(t *testing.T) {
 	whole := linesOf(first)
 	for n := range len(whole) + 1 {
 		m := &medium{}
-		l := sink.NewLines(m, sink.JSON(0))
+		l := sink.NewLines(m, sink.JSON(0), nil)
 		m.failAt(n)
 		if err := l.Commit(t.Context(), first); !errors.Is(err, errMedium) {
 			t.Fatalf("after %d bytes: %v", n, err)
 		}
 		if n < len(whole) {
 			m.failAt(1)
-			if state, err := l.Recover(t.Context()); !errors.Is(err, errMedium) || state != nil {
+			if state, err := l.Recover(t.Context()); !errors.Is(err, errMedium) || state.Streams != nil {
 				t.Fatalf("after %d bytes: recover: %v, %v", n, state, err)
 			}
 		}
 		state, err := l.Recover(t.Context())
-		if err != nil || state[stream.Key()].Seq != 3 || m.text() != whole {
+		if err != nil || state.Streams[stream.Key()].Seq != 3 || m.text() != whole {
 			t.Fatalf("after %d bytes: recover: %v, %v\n%s", n, state, err, m.text())
 		}
 		if err := l.Commit(t.Context(), second); err != nil || m.text() != whole+linesOf(second) {
@@ -173,7 +216,7 @@ func TestABatchIsOneWrite(t *testing.T) {
 	m := &medium{}
 	writes := 0
 	m.faults = append(m.faults, func(p []byte) (int, error) { writes++; return len(p), nil }, func(p []byte) (int, error) { writes++; return len(p), nil })
-	if err := sink.NewLines(m, sink.JSON(0)).Commit(t.Context(), batch(1, 100)); err != nil || writes != 1 {
+	if err := sink.NewLines(m, sink.JSON(0), nil).Commit(t.Context(), batch(1, 100)); err != nil || writes != 1 {
 		t.Errorf("%d writes, %v", writes, err)
 	}
 }
@@ -182,7 +225,7 @@ func TestAnEventAboveTheLimitIsWrittenWithoutItsObject(t *testing.T) {
 	b := batch(1, 2)
 	b.Events[1].Object.Body = []byte(`{"a":"` + strings.Repeat("x", 1000) + `"}`)
 	m := &medium{}
-	if err := sink.NewLines(m, sink.JSON(800)).Commit(t.Context(), b); err != nil {
+	if err := sink.NewLines(m, sink.JSON(800), nil).Commit(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.lines(); len(got) != 2 || !strings.Contains(got[0], `"object":{`) || strings.Contains(got[1], `"object":{`) || !strings.Contains(got[1], `"objectOmitted":{"bytes":1008,`) {
@@ -202,7 +245,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 
 func TestAReaderThatLeavesClosesTheSink(t *testing.T) {
 	r, w := pipe(t)
-	l := sink.NewLines(w, sink.JSON(0))
+	l := sink.NewLines(w, sink.JSON(0), nil)
 	if err := l.Commit(t.Context(), batch(1, 2)); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +264,7 @@ func TestAReaderThatStopsReadingIsNotWaitedForWhenTheContextEnds(t *testing.T) {
 	r, w := pipe(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- sink.NewLines(w, sink.JSON(0)).Commit(ctx, batch(1, 10_000)) }()
+	go func() { done <- sink.NewLines(w, sink.JSON(0), nil).Commit(ctx, batch(1, 10_000)) }()
 	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +277,7 @@ func TestAReaderThatStopsReadingIsNotWaitedForWhenTheContextEnds(t *testing.T) {
 // TestAPipeThatIsNearlyFullIsNotWaitedForEither: what would fit into an empty one may not fit now.
 func TestAPipeThatIsNearlyFullIsNotWaitedForEither(t *testing.T) {
 	_, w := pipe(t)
-	l := sink.NewLines(w, sink.JSON(0))
+	l := sink.NewLines(w, sink.JSON(0), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -278,7 +321,7 @@ func TestASlowReaderIsWaitedForUntilTheContextEnds(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		begin := time.Now()
-		err := sink.NewLines(m, sink.JSON(0)).Commit(ctx, batch(1, 3))
+		err := sink.NewLines(m, sink.JSON(0), nil).Commit(ctx, batch(1, 3))
 		if took := time.Since(begin); !errors.Is(err, event.ErrClosed) || took != 20*time.Second {
 			t.Errorf("after %v: %v", took, err)
 		}
@@ -292,7 +335,7 @@ func TestAReaderInSmallBitesGetsEverything(t *testing.T) {
 	done := make(chan error, 1)
 	b := batch(1, 2000)
 	go func() {
-		err := sink.NewLines(w, sink.JSON(0)).Commit(t.Context(), b)
+		err := sink.NewLines(w, sink.JSON(0), nil).Commit(t.Context(), b)
 		done <- errors.Join(err, w.Close())
 	}()
 	got, err := io.ReadAll(bufio.NewReaderSize(oneByOne{r}, 17))
@@ -324,7 +367,7 @@ func TestATornLastLineIsClosedOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				for range 2 { // once more is no more
-					if err := sink.CloseTornLine(f); err != nil {
+					if err := sink.CloseTornLine(f, false); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -353,7 +396,7 @@ func TestATornLineIsClosedAlsoInAFileThatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close() //nolint:errcheck // it was only looked at
-	if err := errors.Join(os.Remove(path), sink.CloseTornLine(f)); err != nil {
+	if err := errors.Join(os.Remove(path), sink.CloseTornLine(f, false)); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, 2)
@@ -362,27 +405,33 @@ func TestATornLineIsClosedAlsoInAFileThatIsGone(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRegularFileIsLeftAlone(t *testing.T) {
-	r, w := pipe(t)
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer null.Close() //nolint:errcheck // nothing was written
-	dir, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close() //nolint:errcheck // it was only looked at
-	for _, f := range []*os.File{w, null, dir} {
-		if err := sink.CloseTornLine(f); err != nil {
-			t.Errorf("%s: %v", f.Name(), err)
+// TestIntoAPipeANewlineComesFirstIfTheLastRunWasUnclean: what is torn there cannot be seen.
+func TestIntoAPipeANewlineComesFirstIfTheLastRunWasUnclean(t *testing.T) {
+	for unclean, want := range map[bool]string{true: "\n", false: ""} {
+		r, w := pipe(t)
+		must(t, sink.CloseTornLine(w, unclean), w.Close())
+		if got, err := io.ReadAll(r); string(got) != want || err != nil {
+			t.Errorf("unclean %t: a pipe got %q, %v", unclean, got, err)
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
+	r, w := pipe(t)
+	must(t, r.Close())
+	if err := sink.CloseTornLine(w, true); !errors.Is(err, event.ErrClosed) || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("without a reader: %v", err)
 	}
-	if got, err := io.ReadAll(r); len(got) > 0 || err != nil {
-		t.Errorf("a pipe got %q, %v", got, err)
+}
+
+func TestWhatIsNeitherFileNorPipeIsLeftAlone(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	must(t, err)
+	defer null.Close() //nolint:errcheck // nothing was written
+	dir, err := os.Open(t.TempDir())
+	must(t, err)
+	defer dir.Close() //nolint:errcheck // it was only looked at
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	defer terminal.Close() //nolint:errcheck // nothing was written
+	for _, f := range []*os.File{null, dir, terminal} {
+		must(t, sink.CloseTornLine(f, true))
 	}
 }

@@ -17,7 +17,7 @@ type Text struct {
 	Color bool           // ANSI colours
 	Zone  *time.Location // of the times shown
 
-	resource, name column
+	resource, name, changed column
 }
 
 // A column is as wide as the widest value so far, within bounds: it grows, but never jumps about.
@@ -40,7 +40,7 @@ var colors = map[event.Type]string{
 	event.Started: dim, event.Synced: dim, event.Progress: dim, event.Stopped: dim, event.Gap: bold + red,
 }
 
-// Append is the Format: TIME OP RESOURCE NAMESPACE/NAME SUMMARY.
+// Append is the Format: TIME OP RESOURCE NAMESPACE/NAME CHANGED SUMMARY (ACTOR).
 func (t *Text) Append(dst []byte, ev *event.Event) []byte {
 	op := ev.Type.String()
 	if ev.Type == event.Gap {
@@ -53,7 +53,11 @@ func (t *Text) Append(dst []byte, ev *event.Event) []byte {
 	what := t.resource.fit(printable(ev.Stream.Resource), resource) + "  "
 	switch {
 	case ev.Type.OfObject():
-		what += t.name.fit(printable(ev.Object.Key()), name) + "  " + printable(objectSummary(ev))
+		what += t.name.fit(printable(ev.Object.Key()), name) + "  "
+		if parts := t.changed.fit(changed(ev.Changed), bounds{0, 20}); parts != "" { // from the first change on
+			what += parts + "  "
+		}
+		what += printable(objectSummary(ev))
 	case ev.Stream.Namespace != "":
 		what += printable(ev.Stream.Namespace + ": " + streamSummary(ev))
 	default:
@@ -91,16 +95,31 @@ func shorten(s string, width int) string {
 	return string([]rune(s)[:max(0, width-1)]) + "…"
 }
 
+// changed names the parts that a change touched: "-" is nothing but bookkeeping.
+func changed(parts event.Parts) string {
+	names := strings.Join(parts.Names(), ",")
+	if names == "" && parts&event.Told != 0 {
+		return "-"
+	}
+	return names
+}
+
 func objectSummary(ev *event.Event) string {
 	s := summarize(ev.Stream, bytes.TrimSpace(ev.Object.Body))
 	if s != "" && (ev.Type == event.Deleted || ev.Type == event.Left) {
 		s = "was " + s
 	}
-	if ev.Type == event.Left {
+	switch {
+	case ev.Ambiguous:
 		s = join(s, "no longer selected, or deleted")
+	case ev.Type == event.Left:
+		s = join(s, "no longer selected")
 	}
 	if ev.Origin == event.Repair {
 		s = join(s, "repaired")
+	}
+	if ev.Actor.Manager != "" {
+		s = strings.TrimPrefix(s+" ("+ev.Actor.Manager+")", " ")
 	}
 	return s
 }
@@ -147,10 +166,26 @@ func unseen(d event.GapData) string {
 	return strings.TrimSuffix(gap.Round(time.Minute).String(), "0s")
 }
 
+// synced says how much there is, or of a repair how finely it was healed.
 func synced(d event.SyncedData) string {
-	s := plural(d.Present, "object")
+	if d.Healed == nil {
+		return plural(d.Present, "object")
+	}
+	var parts []string
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{d.History, "in full"}, {d.Net, "net"}, {d.Inferred, "gone, by name only"}, {d.Filtered, "filtered"}, {d.Present, "listed again"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
+		}
+	}
+	s := plural(d.History+d.Net+d.Inferred+d.Filtered+d.Present, "object")
+	if len(parts) > 0 {
+		s += ": " + strings.Join(parts, ", ")
+	}
 	if d.Deletions == "unknown" {
-		s += " listed again; what was deleted in the gap is not known"
+		s += "; what was deleted in the gap is not known"
 	}
 	return s
 }

@@ -128,7 +128,7 @@ func (s *scene) coverage() {
 	s.events[len(s.events)-1].Origin = event.Repair
 	s.object(pods, event.Deleted, "shop/web-7d9c5b8f6d-9kd2c", podIn("node-1", `{"phase":"Running"}`))
 	s.events[len(s.events)-1].Origin = event.Repair
-	s.statement(pods, event.Synced, event.SyncedData{ResourceVersion: "2000", Present: 45, Deletions: "unknown"})
+	s.statement(pods, event.Synced, event.SyncedData{ResourceVersion: "2000", Present: 45, Healed: &event.Healed{Deletions: "unknown"}})
 	s.statement(pods, event.Gap, event.GapData{Reason: "forbidden", From: "2000", FromTime: from, ToTime: from.Add(51*time.Hour + 7*time.Minute)})
 	s.statement(pods, event.Gap, event.GapData{Reason: "sink", From: "2000", ToTime: from})
 	s.statement(pods, event.Progress, event.ProgressData{ResourceVersion: "2001", Seq: 47})

@@ -141,3 +141,11 @@ func advised(do string, fields ...zap.Field) []zap.Field {
 
 // compare orders two versions of one resource. The error is an InvalidResourceVersion.
 func compare(a, b string) (int, error) { return resourceversion.CompareResourceVersion(a, b) }
+
+// newer reports whether a is a later version than b, which may be none.
+func newer(a, b string) bool {
+	if len(a) != len(b) || b == "" {
+		return len(a) > len(b)
+	}
+	return a > b // of the same length: as numbers
+}

@@ -6,23 +6,26 @@ import (
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"watcher/internal/event"
 )
 
 const lastAppliedKey = "kubectl.kubernetes.io/last-applied-configuration"
 
 // read fills o from the object that b begins with, and returns where the object ends.
 func (o *object) read(b []byte) (end int, err error) {
-	*o = object{}
+	*o = object{hashes: event.Hashes{Spec: emptyHash, Metadata: emptyHash, Status: emptyHash}}
 	i, err := openObject(b)
 	if err != nil {
 		return 0, err
 	}
+	var spec part
 	for first := true; ; first = false {
-		key, at, err := nextMember(b, i, first)
-		if err != nil || key.end == 0 {
+		name, key, at, err := nextMember(b, i, first)
+		if err != nil || name == nil {
+			o.hashes.Spec = spec.sum(b)
 			return at, err
 		}
-		name := unescaped(b[key.start:key.end])
 		if string(name) == "metadata" {
 			i, err = o.readMetadata(b, at)
 		} else {
@@ -36,27 +39,36 @@ func (o *object) read(b []byte) (end int, err error) {
 			o.kind = text(b[at:i])
 		case "apiVersion":
 			o.apiVersion = text(b[at:i])
+		case "metadata":
+		case "status":
+			o.hashes.Status = hash(b[key:i])
+		default:
+			spec.add(b, span{key, i})
 		}
 	}
 }
 
 // readMetadata fills o from the value at b[i].
 func (o *object) readMetadata(b []byte, i int) (end int, err error) {
-	o.metadata = metadata{}
+	o.metadata, o.hashes.Metadata = metadata{}, emptyHash
 	if b[i] != '{' {
 		return skipValue(b, i, 1)
 	}
 	i++
 	kept := false
+	var meta part
 	for first := true; ; first = false {
-		key, at, err := nextMember(b, i, first)
-		if err != nil || key.end == 0 {
+		name, key, at, err := nextMember(b, i, first)
+		if err != nil || name == nil {
+			o.hashes.Metadata = meta.sum(b)
 			return at, err
 		}
-		name := unescaped(b[key.start:key.end])
-		if string(name) == "annotations" {
+		switch string(name) {
+		case "annotations":
 			end, err = o.readAnnotations(b, at)
-		} else {
+		case "managedFields":
+			end, err = o.readManagedFields(b, at)
+		default:
 			end, err = skipValue(b, at, 2)
 		}
 		if err != nil {
@@ -66,7 +78,9 @@ func (o *object) readMetadata(b []byte, i int) (end int, err error) {
 			o.managedFields.add(cut(b, i, key, end, kept))
 		} else {
 			kept = true
-			o.metadata.set(name, b[at:end])
+			if o.metadata.set(name, b[at:end]) {
+				meta.add(b, span{key, end})
+			}
 		}
 		i = end
 	}
@@ -77,10 +91,12 @@ type metadata struct {
 	namespace, name, uid, resourceVersion []byte
 	deletionTimestamp                     []byte
 	generation                            int64
+	newest                                newest
 }
 
-// set stores the value of the member name if it is one of those that matter.
-func (m *metadata) set(name, value []byte) {
+// set stores the value of the member name if it is one of those that matter. It says whether the hash counts it in: the
+// version moves with every change, and the generation with the spec.
+func (m *metadata) set(name, value []byte) (hashed bool) {
 	switch string(name) {
 	case "namespace":
 		m.namespace = text(value)
@@ -90,11 +106,14 @@ func (m *metadata) set(name, value []byte) {
 		m.uid = text(value)
 	case "resourceVersion":
 		m.resourceVersion = text(value)
+		return false
 	case "deletionTimestamp":
 		m.deletionTimestamp = text(value)
 	case "generation":
 		m.generation = integer(value)
+		return false
 	}
+	return true
 }
 
 // readAnnotations looks for the annotation to leave out in the value at b[i].
@@ -105,15 +124,15 @@ func (o *object) readAnnotations(b []byte, i int) (end int, err error) {
 	i++
 	kept := false
 	for first := true; ; first = false {
-		key, at, err := nextMember(b, i, first)
-		if err != nil || key.end == 0 {
+		name, key, at, err := nextMember(b, i, first)
+		if err != nil || name == nil {
 			return at, err
 		}
 		end, err := skipValue(b, at, 3)
 		if err != nil {
 			return 0, err
 		}
-		if string(unescaped(b[key.start:key.end])) == lastAppliedKey {
+		if string(name) == lastAppliedKey {
 			o.lastApplied.add(cut(b, i, key, end, kept))
 		} else {
 			kept = true
@@ -209,17 +228,17 @@ func (s *spans) size() int {
 	return n
 }
 
-// cut is the span to leave out for the member whose key is at key and whose value ends at end. before is where the
+// cut is the span to leave out for the member whose key begins at key and whose value ends at end. before is where the
 // value before it ends, or where its object begins. kept says whether any member before it stays. The member takes
 // the comma before it along if so, else the comma behind it: then any number of them can go.
-func cut(b []byte, before int, key span, end int, kept bool) span {
+func cut(b []byte, before, key, end int, kept bool) span {
 	if kept {
 		return span{before, end}
 	}
 	if i := skipSpace(b, end); i < len(b) && b[i] == ',' {
 		end = i + 1
 	}
-	return span{key.start - 1, end}
+	return span{key, end}
 }
 
 // appendWithout appends b to dst without the given members. What is left is valid JSON and says the same but for them.

@@ -3,6 +3,7 @@ package watch
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -30,8 +31,7 @@ const (
 // follow writes what the watch delivers after the position until it ends. The next one is opened at the position, unless
 // the API server has forgotten it.
 func (s *stream) follow(ctx context.Context) (state, error) {
-	timeout := watchTimeout + rand.N(watchTimeout)
-	w, err := s.src.watch(ctx, s.pos.ResourceVersion, timeout)
+	w, timeout, err := s.open(ctx)
 	if err != nil {
 		return s.failed(err)
 	}
@@ -50,20 +50,23 @@ func (s *stream) follow(ctx context.Context) (state, error) {
 		case <-ctx.Done():
 			return nil, nil
 		case <-late.C:
-			return s.follow, errOverdue
+			return s.ended(errOverdue)
 		case <-idle.C:
 			if s.bookmarks {
-				return s.follow, errIdle
+				return s.ended(errIdle)
 			}
 		case e, open := <-w.ResultChan():
 			if !open {
+				if a, ok := w.(*readahead); ok && a.full {
+					s.stalledAt = time.Now()
+				}
 				return s.closed(time.Since(opened), frames)
 			}
 			if err := s.take(ctx, e); err != nil {
 				return s.failed(err)
 			}
 			if frames == 0 {
-				s.resumed()
+				s.delivers()
 			}
 			frames++
 			idle.Reset(idleTimeout)
@@ -71,8 +74,25 @@ func (s *stream) follow(ctx context.Context) (state, error) {
 	}
 }
 
-// resumed notes that a watch has delivered: whatever kept us away has not cost a change.
-func (s *stream) resumed() {
+// open opens the watch at the position, unless a repair has done so before it healed.
+func (s *stream) open(ctx context.Context) (watch.Interface, time.Duration, error) {
+	if r := s.gapOpen; r != nil && r.ahead != nil {
+		s.gapOpen = nil
+		return r.ahead, aheadTimeout, nil
+	}
+	timeout := watchTimeout + rand.N(watchTimeout)
+	w, err := s.src.watch(ctx, s.pos.ResourceVersion, timeout)
+	return w, timeout, err
+}
+
+// ended goes on after a watch that ended with err.
+func (s *stream) ended(err error) (state, error) {
+	s.stats.resume(resumeReason(err))
+	return s.resume, err
+}
+
+// delivers notes that a watch has delivered: whatever kept us away has not cost a change.
+func (s *stream) delivers() {
 	s.cause, s.empty, s.forgotten = "", 0, false
 	s.well()
 }
@@ -83,9 +103,10 @@ func (s *stream) closed(lived time.Duration, frames int) (state, error) {
 	case lived >= healthyAfter:
 		s.badAt, s.cause, s.forgotten = "", "", false
 		s.well()
-		return s.follow, nil
+		s.stats.resume("timeout")
+		return s.resume, nil
 	case frames > 0:
-		return s.follow, errClosed
+		return s.ended(errClosed)
 	}
 	if s.forgotten {
 		return s.repair, nil
@@ -94,7 +115,7 @@ func (s *stream) closed(lived time.Duration, frames int) (state, error) {
 	if s.empty > 1 && time.Since(s.probed) >= probeInterval {
 		return s.probe, errEmpty
 	}
-	return s.follow, errEmpty
+	return s.ended(errEmpty)
 }
 
 // failed is what follows on a watch that ended with an error.
@@ -112,18 +133,21 @@ func (s *stream) failed(err error) (state, error) {
 		}
 		s.badAt = s.last()
 	}
-	return s.follow, err
+	return s.ended(err)
 }
 
 // probe tells an expired position from a network that drops watches: resources without a watch cache answer a watch
 // that they cannot serve by closing it (kubernetes/kubernetes#104171), but a LIST at the position says the truth.
 func (s *stream) probe(ctx context.Context) (state, error) {
 	s.probed = time.Now()
-	_, err := s.src.listAt(s.pos.ResourceVersion).first(ctx)
+	_, err := s.src.at(ctx, s.pos.ResourceVersion)
+	if errors.Is(err, errInexact) {
+		err = nil // it does not know
+	}
 	if s.forgotten = classify(err) == expired; err != nil && !s.forgotten {
 		return s.failed(err)
 	}
-	return s.follow, nil // the watch has the last word: a watch cache may remember what etcd has forgotten
+	return s.resume, nil // the watch has the last word: a watch cache may remember what etcd has forgotten
 }
 
 // last is the newest version that was seen.
@@ -143,10 +167,16 @@ func (s *stream) take(ctx context.Context, e watch.Event) error {
 
 // changes hands over what arrived together at once. An error does not take back what came before it.
 func (s *stream) changes(ctx context.Context, fs *frames) (err error) {
+	if s.tellLeft(ctx, *fs); ctx.Err() != nil && s.mayLeave { // the next run reads them again, and can tell
+		return nil
+	}
 	now := time.Now()
 	s.batch = s.batch[:0]
+	bookmarks := 0
+	s.dropped = 0
 	for _, f := range *fs {
 		if f.verb == watch.Bookmark {
+			bookmarks++
 			err = s.bookmark(f.Object.ResourceVersion, now)
 		} else {
 			err = s.change(f, now)
@@ -155,6 +185,7 @@ func (s *stream) changes(ctx context.Context, fs *frames) (err error) {
 			break
 		}
 	}
+	s.stats.took(now, len(*fs)-bookmarks, bookmarks, s.dropped, s.pos.AsOf)
 	s.src.cutter.pool.passed(fs)
 	s.put(ctx, s.batch...)
 	clear(s.batch)
@@ -167,8 +198,8 @@ func (s *stream) bookmark(rv string, now time.Time) error {
 	if c, err := compare(rv, s.last()); err != nil || c < 0 {
 		return err
 	}
-	s.pos, s.asOf = event.Position{ResourceVersion: rv}, now
-	s.batch = append(s.batch, item{stream: s.Stream, after: event.Checkpoint{Position: s.pos}})
+	s.pos = event.Position{ResourceVersion: rv, AsOf: now}
+	s.batch = append(s.batch, item{stream: s.Stream, after: s.pos})
 	return nil
 }
 
@@ -181,16 +212,39 @@ func (s *stream) change(f *frame, now time.Time) error {
 	case watch.Modified:
 		f.Type = event.Modified
 	case watch.Deleted:
-		f.Type = event.Deleted
-		if s.src.sel.mayLeave() {
-			f.Type, f.Ambiguous = event.Left, true
+		if f.Type == 0 { // see tellLeft
+			f.Type = event.Deleted
 		}
 	}
 	fresh, err := s.advance(f)
-	if err == nil && fresh {
-		s.batch = append(s.batch, s.item(f))
+	switch {
+	case err != nil:
+		return err
+	case !fresh:
+		s.dropped++
+		return nil
+	case f.verb == watch.Deleted:
+		s.ledger.remove(&f.Object)
+	default:
+		s.note(f)
 	}
-	return err
+	s.batch = append(s.batch, s.item(f))
+	return nil
+}
+
+// tellLeft finds out which of the deletions are objects that only left the selectors: the API server sends the same for
+// both.
+func (s *stream) tellLeft(ctx context.Context, fs frames) {
+	if !s.mayLeave {
+		return
+	}
+	gone := slices.DeleteFunc(slices.Clone(fs), func(f *frame) bool { return f.verb != watch.Deleted })
+	ask := func(f *frame) departure { return s.departure(ctx, &f.Object, f.Object.ResourceVersion) }
+	i := 0
+	for d := range inParallel(gone, ask) {
+		gone[i].Type, gone[i].Ambiguous = d.as, d.ambiguous
+		i++
+	}
 }
 
 // advance moves the position to just before f's version, the newest that may still be incomplete, and says whether f is
@@ -209,7 +263,7 @@ func (s *stream) advance(f *frame) (fresh bool, err error) {
 	if c, err := compare(rv, last); err != nil || c <= 0 {
 		return true, err
 	}
-	s.pos = event.Position{ResourceVersion: last, AheadAt: rv, Ahead: s.alone(id)}
+	s.pos = event.Position{ResourceVersion: last, AheadAt: rv, Ahead: s.alone(id), AsOf: s.pos.AsOf}
 	return true, nil
 }
 

@@ -19,9 +19,10 @@ import (
 // the sink has it.
 type frame struct {
 	event.Event
-	verb watch.EventType // of a watch message
-	buf  []byte          // holds the object's body
-	home *sync.Pool      // nil: it is too large to be kept
+	verb  watch.EventType // of a watch message
+	actor event.Actor     // who the object says changed it last; whether that was this change is another question
+	buf   []byte          // holds the object's body
+	home  *sync.Pool      // nil: it is too large to be kept
 }
 
 // frames are the messages of a watch that arrived together. client-go hands them over as one object.
@@ -83,6 +84,7 @@ func (f *frame) free() {
 type cutter struct {
 	pool                             *framePool
 	body, managedFields, lastApplied bool
+	metadataOnly                     bool   // there is no spec and no status
 	kind, apiVersion                 string // members
 }
 
@@ -97,9 +99,10 @@ func newCutter(res Resource, sel Selection, pool *framePool) cutter {
 		body:          sel.Payload != PayloadNone,
 		managedFields: sel.ManagedFields,
 		// kubectl apply keeps the whole secret in an annotation: metadata alone would give it away.
-		lastApplied: res.GroupResource() != secrets || sel.Payload == PayloadFull,
-		kind:        fmt.Sprintf(`"kind":%q,`, kind),
-		apiVersion:  fmt.Sprintf(`"apiVersion":%q,`, apiVersion),
+		lastApplied:  res.GroupResource() != secrets || sel.Payload == PayloadFull,
+		metadataOnly: sel.Payload != PayloadFull,
+		kind:         fmt.Sprintf(`"kind":%q,`, kind),
+		apiVersion:   fmt.Sprintf(`"apiVersion":%q,`, apiVersion),
 	}
 }
 
@@ -109,11 +112,21 @@ func (c *cutter) frame(o *object, raw []byte, names *names) *frame {
 	f.Object = event.Object{
 		Namespace: names.add(o.namespace), Name: names.add(o.name), UID: names.add(o.uid), ResourceVersion: names.add(o.resourceVersion),
 		DeletionTimestamp: names.add(o.deletionTimestamp), Generation: o.generation,
+		Hashes: c.hashes(o), Attribution: o.newest.attribution(),
 	}
+	f.actor = o.newest.actor(names)
 	if c.body {
 		f.Object.Body = oneLine(f.buf)
 	}
 	return f
+}
+
+// hashes are those of o as far as they say something. Without its spec an object has its generation, which moves with it.
+func (c *cutter) hashes(o *object) event.Hashes {
+	if c.metadataOnly {
+		return event.Hashes{Spec: known(uint64(o.generation) + 1), Metadata: o.hashes.Metadata}
+	}
+	return o.hashes
 }
 
 // names makes strings, many of them in one piece of memory.

@@ -80,7 +80,7 @@ func TestGarbageIsReadAgainAndThenAGap(t *testing.T) {
 					r.stop(t)
 					want := []string{"started at 101", "present shop/a@101", "synced 1 at 101"}
 					if times == 2 {
-						want = append(want, "gap decode after 101", "present shop/a@101", "synced 1 at 101")
+						want = append(want, "gap decode after 101", "synced (0 net, 0 inferred) at 101")
 					}
 					check(t, r.said("pods")[:len(want)+1], append(want, "added shop/b@102")...)
 				})

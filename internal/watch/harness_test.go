@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,24 +29,86 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A memory is a sink that keeps events, and fails as told: keeping and failing are independent.
+// A memory is a sink that keeps events, and fails as told: keeping, failing and making durable are independent.
 type memory struct {
-	mu     sync.Mutex
-	events []*event.Event
-	lines  []string
-	state  event.State
+	mu      sync.Mutex
+	events  []*event.Event
+	lines   []string
+	written kept // what is written, as the process knows
+	saved   kept // what a process finds that starts now
 	// fault is asked before each Commit: how many of the batch's events are kept all the same, and the error.
 	fault func(b event.Batch) (kept int, err error)
+	lazy  func() bool   // after each Commit: is what is written not durable yet? nil: it is
 	stall chan struct{} // while it is open and not nil, Commit does not return
 }
 
-func newMemory() *memory { return &memory{state: event.State{}} }
+// What is kept beside the events: positions, and the ledgers that they belong to.
+type kept struct {
+	held   map[string]event.Checkpoint
+	ledger map[string]map[string]event.Object // by stream and object
+}
+
+func newMemory() *memory {
+	return &memory{written: kept{map[string]event.Checkpoint{}, map[string]map[string]event.Object{}}}
+}
+
+// crash forgets what was not durable.
+func (m *memory) crash() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.written = m.saved.clone()
+}
+
+func (k kept) clone() kept {
+	c := kept{maps.Clone(k.held), map[string]map[string]event.Object{}}
+	if c.held == nil {
+		c.held = map[string]event.Checkpoint{}
+	}
+	for stream, objects := range k.ledger {
+		c.ledger[stream] = maps.Clone(objects)
+	}
+	return c
+}
+
+// fold takes an event into the ledger.
+func (k kept) fold(ev *event.Event) {
+	if !ev.Type.OfObject() {
+		return
+	}
+	objects := k.ledger[ev.Stream.Key()]
+	if objects == nil {
+		objects = map[string]event.Object{}
+		k.ledger[ev.Stream.Key()] = objects
+	}
+	o := ev.Object
+	o.Body = nil
+	switch ev.Type {
+	case event.Deleted, event.Left:
+		if objects[o.Key()].UID == o.UID {
+			delete(objects, o.Key())
+		}
+	default:
+		objects[o.Key()] = o
+	}
+}
 
 func (m *memory) Recover(context.Context) (event.State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return maps.Clone(m.state), nil
+	now := m.written.clone()
+	ledger := func(stream string) iter.Seq2[event.Object, error] {
+		return func(yield func(event.Object, error) bool) {
+			for _, o := range now.ledger[stream] {
+				if !yield(o, nil) {
+					return
+				}
+			}
+		}
+	}
+	return event.State{Streams: now.held, Ledger: ledger}, nil
 }
+
+func (m *memory) Close(context.Context) error { return nil }
 
 func (m *memory) Commit(ctx context.Context, b event.Batch) error {
 	m.mu.Lock()
@@ -59,32 +123,51 @@ func (m *memory) Commit(ctx context.Context, b event.Batch) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	kept, err := len(b.Events), error(nil)
+	n, err := len(b.Events), error(nil)
 	if m.fault != nil {
-		kept, err = m.fault(b)
+		n, err = m.fault(b)
 	}
-	for _, ev := range b.Events[:kept] {
+	for i, ev := range b.Events {
+		if i >= n {
+			break
+		}
+		m.written.fold(ev)
+		if ev.Filtered {
+			continue
+		}
 		kept := *ev
 		kept.Object.Body = bytes.Clone(ev.Object.Body)
 		m.events = append(m.events, &kept)
 		m.lines = append(m.lines, string(ev.AppendLine(nil, 0)))
 	}
 	if err == nil {
-		maps.Copy(m.state, b.State)
+		maps.Copy(m.written.held, b.Streams)
+		if m.lazy == nil || !m.lazy() {
+			m.saved = m.written.clone()
+		}
 		return nil
 	}
 	// The state says what was kept, as a sink whose truth is its log would find out.
-	for _, ev := range b.Events[:kept] {
-		c := m.state[ev.Stream.Key()]
-		if run := b.State[ev.Stream.Key()].Run; c.Run != run {
+	rest := map[string]bool{}
+	for _, ev := range b.Events[n:] {
+		rest[ev.Stream.Key()] = true
+	}
+	for _, ev := range b.Events[:n] {
+		key := ev.Stream.Key()
+		c := m.written.held[key]
+		if run := b.Streams[key].Run; c.Run != run {
 			c.Run, c.StreamEvents = run, 0
 		}
-		if ev.Type.OfObject() {
+		switch {
+		case !rest[key]:
+			c = b.Streams[key]
+		case ev.Filtered:
+		case ev.Type.OfObject():
 			c.Seq = ev.Seq
-		} else {
+		default:
 			c.StreamEvents++
 		}
-		m.state[ev.Stream.Key()] = c
+		m.written.held[key] = c
 	}
 	return err
 }
@@ -116,16 +199,51 @@ func short(ev *event.Event) string {
 	case event.GapData:
 		return fmt.Sprintf("gap %s after %s", d.Reason, d.From)
 	case event.SyncedData:
-		return fmt.Sprintf("synced %d at %s", d.Present, d.ResourceVersion)
+		return strings.Join(append([]string{"synced"}, counted(d)...), " ") + " at " + d.ResourceVersion
 	case event.StartedData:
+		if d.Resumed {
+			return "resumed after " + d.ResourceVersion
+		}
 		return "started at " + d.ResourceVersion
 	case event.ProgressData:
 		return "progress at " + d.ResourceVersion
 	case event.StoppedData:
 		return "stopped at " + d.ResourceVersion
 	default:
-		return fmt.Sprintf("%s %s@%s", ev.Type, ev.Object.Key(), ev.Object.ResourceVersion)
+		how := ""
+		for _, w := range []struct {
+			is   bool
+			word string
+		}{{ev.Ambiguous, " ambiguous"}, {ev.Inferred && !ev.Stale, " inferred"}, {ev.Stale, " stale"}} {
+			if w.is {
+				how += w.word
+			}
+		}
+		return fmt.Sprintf("%s %s@%s%s", ev.Type, ev.Object.Key(), ev.Object.ResourceVersion, how)
 	}
+}
+
+// counted is "3" of a snapshot, and of a repair what it wrote, and how finely: "+1 ~2 -3 (2 net, 1 inferred)".
+func counted(d event.SyncedData) []string {
+	var out []string
+	if d.Present > 0 || d.Healed == nil {
+		out = append(out, fmt.Sprint(d.Present))
+	}
+	for _, c := range []struct {
+		sign string
+		n    int
+	}{{"+", d.Added}, {"~", d.Modified}, {"-", d.Deleted}, {"<", d.Left}, {"f", d.Filtered}} {
+		if c.n > 0 {
+			out = append(out, c.sign+fmt.Sprint(c.n))
+		}
+	}
+	if h := d.Healed; h != nil {
+		out = append(out, fmt.Sprintf("(%d net, %d inferred)", h.Net, h.Inferred))
+		if h.Deletions == "unknown" {
+			out = append(out, "deletions unknown")
+		}
+	}
+	return out
 }
 
 // A running is one Run under test.
@@ -175,7 +293,7 @@ func start(t testing.TB, srv *watchtest.Server, sink *memory, resources []string
 	core, logs := observer.New(zapcore.DebugLevel)
 	conf := watch.Config{
 		Client: client, Sink: sink, Log: zap.New(core), Cluster: "test", Resources: resources,
-		Initial: watch.InitialSnapshot, BufferBytes: 16 << 20, Version: "test",
+		Initial: watch.InitialSnapshot, BufferBytes: 16 << 20, RepairBudget: 5000, Version: "test",
 	}
 	for _, edit := range edits {
 		edit(&conf)

@@ -68,7 +68,9 @@ func (l *list) items(ctx context.Context) iter.Seq2[*frame, error] {
 func (l *list) page(ctx context.Context, yield func(*frame) bool) (more bool, err error) {
 	o := l.options
 	o.Continue, o.Limit = l.next, pageSize
-	if l.next == "" {
+	if l.next != "" {
+		o.ResourceVersion, o.ResourceVersionMatch = "", "" // the token says it
+	} else {
 		o.Limit, l.version, l.asOf, l.read = 1, "", time.Now(), 0
 	}
 	if err := l.src.limiter.Wait(ctx); err != nil {
@@ -179,7 +181,16 @@ func (p *page) metadata() error {
 	if p.version == "" {
 		p.version = p.meta.ResourceVersion
 	}
-	return nil
+	return p.exact(p.version)
+}
+
+// exact refuses to be told of another version than was asked for.
+func (l *list) exact(version string) error {
+	want := l.options.ResourceVersion
+	if want == "" || version == want {
+		return nil
+	}
+	return fmt.Errorf("%w: the answer is of version %s", errInexact, version)
 }
 
 func (p *page) items() error {
@@ -216,6 +227,9 @@ func (p *page) item(raw []byte) error {
 	}
 	if err := p.scanned.check(); err != nil {
 		return err
+	}
+	if want := p.options.ResourceVersion; want != "" && newer(string(p.scanned.resourceVersion), want) {
+		return fmt.Errorf("%w: an object is of version %s", errInexact, p.scanned.resourceVersion)
 	}
 	p.held = append(p.held, p.src.cutter.frame(&p.scanned, raw, &p.names))
 	// The only item of the first page waits for the page's end: that page cannot be gone on with, only begun again.

@@ -271,11 +271,11 @@ func (p *preflight) read(ctx context.Context, found []Found) error {
 	for _, f := range found {
 		f.Namespaced = f.Namespaced && f.Unserved == nil // of what is not served that is not known
 		for _, ns := range p.scopes(f.Resource) {
-			s, err := p.newStream(f.Resource, ns)
+			src, err := p.source(f.Resource, ns)
 			if err != nil {
 				return err
 			}
-			trials = append(trials, &trial{preflight: p, src: s.src, found: f,
+			trials = append(trials, &trial{preflight: p, src: src, found: f,
 				Reading: Reading{Resource: f.Name(), Served: f.Unserved == nil, Namespaced: f.Namespaced, Namespace: ns}})
 		}
 	}

@@ -63,11 +63,6 @@ var everything = []watchtest.Resource{
 	watchtest.Namespaces, watchtest.Pods, watchtest.Deployments, watchtest.Secrets, watchtest.Nodes, watchtest.Widgets,
 }
 
-// review matches one kind of question of clients about themselves.
-func review(kind string) watchtest.Match {
-	return watchtest.Reviews().When(func(q *watchtest.Request) bool { return strings.HasSuffix(q.Path, "/"+kind) })
-}
-
 // exact matches LISTs at a version of the past.
 func exact(r watchtest.Resource) watchtest.Match {
 	return watchtest.Lists(r).When(func(q *watchtest.Request) bool { return q.Query.Get("resourceVersionMatch") == "Exact" })
@@ -159,59 +154,6 @@ func TestPreflightReadsAsRunDoes(t *testing.T) {
 	})
 }
 
-func TestPreflightNamesEveryMissingPermissionAndWhatGrantsThem(t *testing.T) {
-	t.Parallel()
-	bubble(t, everything, func(t *testing.T, srv *watchtest.Server) {
-		srv.Create(watchtest.Pods, "a/web")
-		srv.Forbid(watchtest.Pods, "watch")
-		srv.Forbid(watchtest.Nodes, "list", "watch")
-		srv.Forbid(watchtest.Deployments, "list")
-		grant := "grant " + watchtest.User
-		check(t, found(t, srv.Config(), []string{"pods", "nodes", "deployments.apps"}),
-			"pods||yes|no|yes|1", "nodes||no|no||0", "deployments.apps||no|||0",
-			"error|pods||watch is forbidden in all namespaces|"+grant,
-			"error|nodes||list and watch are forbidden in the cluster|"+grant,
-			"error|deployments.apps||list is forbidden in all namespaces|"+grant)
-		if n := srv.Count(watchtest.Watches()) + srv.Count(watchtest.Lists(watchtest.Nodes)); n != 0 {
-			t.Errorf("%d requests were made that are known to be forbidden", n)
-		}
-		check(t, found(t, srv.Config(), []string{"pods"}, func(c *watch.Config) { c.Namespaces = []string{"a", "b"} }),
-			"pods|a|yes|no|yes|1", "pods|b|yes|no|yes|0",
-			"error|pods|a|watch is forbidden in the namespace a|"+grant,
-			"error|pods|b|watch is forbidden in the namespace b|"+grant)
-		check(t, found(t, srv.Config(), []string{"pods"}, func(c *watch.Config) { c.Once = true }), "pods||yes|||1")
-	})
-}
-
-// TestPreflightBelievesRequestsMoreThanReviews: an authorizer may say one thing to a question and another to a request.
-func TestPreflightBelievesRequestsMoreThanReviews(t *testing.T) {
-	t.Parallel()
-	bubble(t, everything, func(t *testing.T, srv *watchtest.Server) {
-		srv.On(watchtest.Lists(watchtest.Nodes), watchtest.Forbidden())
-		srv.On(watchtest.Watches(watchtest.Pods), watchtest.Forbidden())
-		check(t, found(t, srv.Config(), []string{"pods", "nodes"}),
-			"pods||yes|no|yes|0", "nodes||no|||0",
-			"error|pods||watch is forbidden in all namespaces|grant "+watchtest.User,
-			"error|nodes||list is forbidden in the cluster|grant "+watchtest.User)
-
-		srv.On(watchtest.Reviews(), watchtest.Fail(403, "Forbidden", "you may not ask"))
-		check(t, found(t, srv.Config(), []string{"pods", "nodes"}),
-			"pods||yes|no|yes|0", "nodes||no|||0",
-			"error|pods||watch is forbidden in all namespaces|grant ",
-			"error|nodes||list is forbidden in the cluster|grant ",
-			"warning|||permissions cannot be asked for, this is what requests were answered: you may not ask|grant the cluster role system:basic-user")
-	})
-}
-
-func TestNobodyIsToldToGrantPermissionsToEverybody(t *testing.T) {
-	t.Parallel()
-	bubble(t, everything, func(t *testing.T, srv *watchtest.Server) {
-		srv.Forbid(watchtest.Pods, "list")
-		srv.On(review("selfsubjectreviews"), watchtest.Respond(201, "application/json", `{"status":{"userInfo":{"username":"system:anonymous"}}}`))
-		check(t, found(t, srv.Config(), []string{"pods"}), "pods||no|||0", "error|pods||list is forbidden in all namespaces|grant ")
-	})
-}
-
 // TestPreflightTellsAServerThatIgnoresExact: also when nothing has happened since, and its answer is the one of an
 // honest server at the list's own version.
 func TestPreflightTellsAServerThatIgnoresExact(t *testing.T) {
@@ -225,7 +167,7 @@ func TestPreflightTellsAServerThatIgnoresExact(t *testing.T) {
 		"honest":    {watchtest.Delay(time.Second), ""},
 		"forgotten": {expired, ""},
 		"lagging":   {watchtest.FailStatus(watchtest.TooLarge(101, 100)), ""},
-		"ignores":   {watchtest.IgnoreExact(), "the answer is of version 102"},
+		"ignores":   {watchtest.IgnoreExact(), "list pods: the API server does not answer for exact versions: the answer is of version 102"},
 		"refuses":   {watchtest.Fail(400, "BadRequest", "what is that?"), "list pods: what is that?"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -248,7 +190,7 @@ func TestPreflightTellsAServerThatIgnoresExact(t *testing.T) {
 			return bytes.Replace(b, []byte(`"metadata":{"resourceVersion":"102"`), []byte(`"metadata":{"resourceVersion":"101"`), 1)
 		}))
 		check(t, found(t, srv.Config(), []string{"pods"}), "pods||yes|yes|no|1",
-			"warning|pods||a LIST at version 101"+consequence+"an object is of version 102|")
+			"warning|pods||a LIST at version 101"+consequence+"list pods: the API server does not answer for exact versions: an object is of version 102|")
 	})
 }
 

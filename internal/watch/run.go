@@ -43,6 +43,9 @@ type Config struct {
 	ManagedFields bool     // keep metadata.managedFields
 	Initial       Initial
 	Once          bool          // end after the snapshot; any error is final
+	Only          event.Parts   // optional: modified events are written only if they touched one of these
+	RepairBudget  int           // point reads that one repair may cost
+	Stats         *Stats        // optional
 	BufferBytes   int           // what may wait for the sink
 	Progress      time.Duration // between progress events; 0: none
 	Version       string        // watcher's own
@@ -64,6 +67,9 @@ func (c Config) SelectedName() string {
 // unless c.Once.
 func Run(ctx context.Context, c Config) error {
 	r := &runner{Config: c, claimed: map[Resource]bool{}}
+	if r.Stats == nil {
+		r.Stats = &Stats{}
+	}
 	found, pending, err := r.resolve(ctx)
 	if err != nil {
 		return r.unlessStopped(ctx, err)
@@ -72,17 +78,22 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return r.unlessStopped(ctx, err)
 	}
+	if err := r.identify(ctx, state); err != nil {
+		return r.unlessStopped(ctx, err)
+	}
 	r.state = state
 	r.writer = newWriter(c.Sink, state, c.Log)
 	r.writer.limit, r.writer.interval, r.writer.once = c.BufferBytes, c.Progress, c.Once
+	r.writer.cluster = r.clusterUID
 	return r.stream(ctx, found, pending)
 }
 
 // A runner is one call of Run.
 type runner struct {
 	Config
-	state  event.State
-	writer *writer
+	state      event.State
+	clusterUID string
+	writer     *writer
 
 	mu      sync.Mutex
 	claimed map[Resource]bool
@@ -142,6 +153,10 @@ func (r *runner) stream(ctx context.Context, found []Resource, pending []string)
 	err := r.writer.loop(draining)
 	stop(err)
 	join.Wait()
+	// Also what a closed sink took is to be saved: EPIPE does not undo what the reader has read.
+	if closed := r.Sink.Close(draining); err == nil && closed != nil {
+		err = fmt.Errorf("make durable what was written: %w", closed)
+	}
 	if err != nil {
 		return err
 	}
@@ -173,12 +188,16 @@ func (r *runner) scopes(res Resource) []string {
 	return r.Namespaces
 }
 
-func (r *runner) newStream(res Resource, namespace string) (*stream, error) {
-	sel := Selection{
+// source reads a resource in a namespace as all others.
+func (r *runner) source(res Resource, namespace string) (*source, error) {
+	return r.Client.source(res, Selection{
 		Namespace: namespace, LabelSelector: r.LabelSelector, FieldSelector: r.FieldSelector,
 		Payload: r.payload(res), ManagedFields: r.ManagedFields,
-	}
-	src, err := r.Client.source(res, sel)
+	})
+}
+
+func (r *runner) newStream(res Resource, namespace string) (*stream, error) {
+	src, err := r.source(res, namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -190,10 +209,46 @@ func (r *runner) newStream(res Resource, namespace string) (*stream, error) {
 	if namespace != "" {
 		log = log.With(zap.String("namespace", namespace))
 	}
-	return &stream{
-		Stream: id, src: src, out: r.writer, log: log, initial: r.Initial, once: r.Once, version: r.Version,
-		pos: r.state[id.Key()].Position,
-	}, nil
+	s := &stream{
+		Stream: id, src: src, out: r.writer, log: log, initial: r.Initial, once: r.Once, only: r.Only, budget: r.RepairBudget,
+		version: r.Version, mayLeave: src.sel.mayLeave(), stats: r.Stats.tallier(id.Key()),
+	}
+	return s, r.resumeFrom(s)
+}
+
+// resumeFrom puts a stream where the sink has got.
+func (r *runner) resumeFrom(s *stream) error {
+	c, ok := r.state.Streams[s.Key()]
+	s.pos, s.healing, s.incomplete, s.witness, s.held = c.Position, c.Healing, c.Incomplete, c.Witness, r.whyNot(s, ok)
+	if r.Once {
+		return nil
+	}
+	s.ledger = newLedger()
+	if r.state.Ledger == nil || !ok {
+		return nil
+	}
+	err := s.ledger.load(r.state.Ledger(s.Key()), c.Payload == string(s.src.sel.Payload))
+	if s.healing == rewound && !s.covered() {
+		s.ledger.forgetVersions()
+	}
+	return err
+}
+
+// whyNot says why a stream begins anew, if it does.
+func (r *runner) whyNot(s *stream, known bool) string {
+	switch {
+	case known && r.state.Streams[s.Key()].Healing == rewound:
+		return "not everything was listed again after the API server had been restored"
+	case known:
+		return "the snapshot was not finished"
+	}
+	resource, _, _ := strings.Cut(s.Key(), "?")
+	for key := range r.state.Streams {
+		if other, _, _ := strings.Cut(key, "?"); other == resource {
+			return "the namespaces or selectors are others"
+		}
+	}
+	return "no position was saved"
 }
 
 // payload is the one asked for. Without one secrets give away no more than their metadata.
@@ -298,7 +353,7 @@ func (r *runner) recover(ctx context.Context) (event.State, error) {
 			return state, nil
 		}
 		if ctx.Err() != nil || r.Once || errors.Is(err, event.ErrClosed) {
-			return nil, fmt.Errorf("recover what was written: %w", err)
+			return event.State{}, fmt.Errorf("recover what was written: %w", err)
 		}
 		r.Log.Warn("the sink cannot be read; trying again until it can", zap.Error(err))
 		sleep(ctx, retry.next())

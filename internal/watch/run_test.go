@@ -328,7 +328,7 @@ func TestASavedPositionIsResumed(t *testing.T) {
 		pass(time.Second)
 		r.stop(t)
 		check(t, r.said("pods"), "started at 101", "present shop/a@101", "synced 1 at 101", "modified shop/a@102", "stopped at 101",
-			"started at 101", "modified shop/a@103", "stopped at 102")
+			"resumed after 101", "modified shop/a@103", "stopped at 102")
 		last := r.of("pods")[6]
 		if d, ok := r.of("pods")[5].Data.(event.StartedData); !ok || !d.Resumed || last.Seq != 3 {
 			t.Errorf("started says %+v, and seq goes on with %d", d, last.Seq)

@@ -2,24 +2,21 @@ package watch
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
-	"strings"
-	"unicode/utf8"
-)
 
-// maxDepth is how deep arrays and objects may nest. encoding/json has the same limit.
-const maxDepth = 10_000
+	"watcher/internal/event"
+)
 
 // An object is what one scan finds in the JSON of a Kubernetes object. Its text is unescaped; it aliases the scanned
 // bytes unless it held escapes. A field is nil or 0 if its member is absent or of another type. Keys match exactly, in
 // their unescaped form. Of a key that occurs twice the last one counts, as for a map in encoding/json: metadata that
-// comes again replaces all that came before. But every occurrence of what is to be left out is known.
+// comes again replaces all that came before. But every occurrence of what is to be left out is known, and the hashes of
+// spec and metadata know every occurrence of a member.
 type object struct {
 	kind, apiVersion []byte
 	metadata
+	hashes event.Hashes // none is 0
 
 	managedFields spans // the member metadata.managedFields
 	lastApplied   spans // the annotation that holds the object as kubectl apply last sent it, secrets included
@@ -98,17 +95,17 @@ func (o *object) scanAnyFrame(line []byte) (typ []byte, obj span, err error) {
 		return nil, span{}, err
 	}
 	for first := true; ; first = false {
-		key, at, err := nextMember(line, i, first)
+		name, _, at, err := nextMember(line, i, first)
 		if err != nil {
 			return nil, span{}, err
 		}
-		if i = at; key.end == 0 {
+		if i = at; name == nil {
 			break
 		}
 		if i, err = skipValue(line, at, 0); err != nil {
 			return nil, span{}, err
 		}
-		switch string(unescaped(line[key.start:key.end])) {
+		switch string(name) {
 		case "type":
 			typ = text(line[at:i])
 		case "object":
@@ -130,275 +127,4 @@ func shift(err error, n int) error {
 		return &syntaxError{e.offset + n, e.problem}
 	}
 	return err
-}
-
-// From here on it is RFC 8259. Each function begins at b[i] and returns where what it read ends. Only skipValue recurses,
-// once in 64 levels, and only errors allocate.
-
-// openObject goes past the opening brace of the object that b begins with.
-func openObject(b []byte) (int, error) {
-	i := skipSpace(b, 0)
-	if i == len(b) {
-		return i, errIncomplete
-	}
-	if b[i] != '{' {
-		return i, &syntaxError{i, "want an object"}
-	}
-	return i + 1, nil
-}
-
-// nextMember goes from an object's opening brace, or else from the end of a member's value, to the next member's value.
-// A zero key says that the object ended.
-func nextMember(b []byte, i int, first bool) (key span, value int, err error) {
-	if i = skipSpace(b, i); i == len(b) {
-		return span{}, i, errIncomplete
-	}
-	if b[i] == '}' {
-		return span{}, i + 1, nil
-	}
-	if !first {
-		if b[i] != ',' {
-			return span{}, i, &syntaxError{i, "want a comma or the end of the object"}
-		}
-		if i = skipSpace(b, i+1); i == len(b) {
-			return span{}, i, errIncomplete
-		}
-	}
-	end, value, err := skipKey(b, i)
-	return span{i + 1, end}, value, err
-}
-
-// skipKey reads a key and its colon. It returns where the key ends, and where its value begins.
-func skipKey(b []byte, i int) (end, value int, err error) {
-	if b[i] != '"' {
-		return i, i, &syntaxError{i, "want a key"}
-	}
-	if i, err = skipString(b, i+1); err != nil {
-		return i, i, err
-	}
-	end = i - 1
-	if i+1 < len(b) && b[i] == ':' && b[i+1] > ' ' {
-		return end, i + 1, nil // as always but in pretty printed JSON; saves 7 % of the whole scan
-	}
-	if i = skipSpace(b, i); i == len(b) {
-		return end, i, errIncomplete
-	}
-	if b[i] != ':' {
-		return end, i, &syntaxError{i, "want a colon"}
-	}
-	if i = skipSpace(b, i+1); i == len(b) {
-		return end, i, errIncomplete
-	}
-	return end, i, nil
-}
-
-// skipValue reads the value at b[i], which lies inside depth arrays and objects.
-func skipValue(b []byte, i, depth int) (int, error) {
-	var (
-		open    int    // how many arrays and objects are open in here
-		objects uint64 // a bit for each, the lowest for the innermost: is it an object?
-		err     error
-	)
-	for {
-		more := false // does another value follow at once?
-		switch c := b[i]; {
-		case c == '"':
-			i, err = skipString(b, i+1)
-		case c != '{' && c != '[':
-			i, err = skipScalar(b, i)
-		case depth+open == maxDepth:
-			return i, &syntaxError{i, "nested too deep"}
-		case i+1 < len(b) && b[i+1] == c+2: // '}' or ']': most of managedFields is {}
-			i += 2
-		case open == 64:
-			i, err = skipValue(b, i, depth+open)
-		default:
-			open++
-			objects = objects<<1 | uint64(c>>5&1) // '{' and '}' are '[' and ']' with this bit set
-			if i = skipSpace(b, i+1); i == len(b) {
-				return i, errIncomplete
-			}
-			more = b[i] != c+2
-		}
-		if err != nil {
-			return i, err
-		}
-		for !more {
-			if open == 0 {
-				return i, nil
-			}
-			if i+1 < len(b) && b[i] == ',' && b[i+1] > ' ' { // as always but in pretty printed JSON
-				i++
-				break
-			}
-			if i = skipSpace(b, i); i == len(b) {
-				return i, errIncomplete
-			}
-			switch b[i] {
-			case ',':
-				more = true
-				if i = skipSpace(b, i+1); i == len(b) {
-					return i, errIncomplete
-				}
-			case ']' | byte(objects&1)<<5:
-				open--
-				objects >>= 1
-				i++
-			default:
-				return i, &syntaxError{i, "want a comma or the end of the array or object"}
-			}
-		}
-		if objects&1 != 0 {
-			if _, i, err = skipKey(b, i); err != nil {
-				return i, err
-			}
-		}
-	}
-}
-
-// skipString reads a string from behind its opening quote.
-func skipString(b []byte, i int) (int, error) {
-	for {
-		for ; i <= len(b)-8; i += 8 {
-			if special := stops(binary.LittleEndian.Uint64(b[i : i+8])); special != 0 {
-				i += bits.TrailingZeros64(special) / 8
-				break
-			}
-		}
-		if i == len(b) {
-			return i, errIncomplete
-		}
-		switch c := b[i]; {
-		case c == '"':
-			return i + 1, nil
-		case c == '\\':
-			if i+1 < len(b) && escape[b[i+1]] != 0 {
-				i += 2
-			} else if err := checkCodeUnit(b, i); err != nil {
-				return i, err
-			} else {
-				i += 6
-			}
-		case c < ' ':
-			return i, &syntaxError{i, "a control character in a string"}
-		case c < utf8.RuneSelf:
-			i++
-		default:
-			r, n := utf8.DecodeRune(b[i:])
-			if r == utf8.RuneError && n == 1 {
-				if !utf8.FullRune(b[i:]) {
-					return i, errIncomplete
-				}
-				return i, &syntaxError{i, "invalid UTF-8 in a string"}
-			}
-			i += n
-		}
-	}
-}
-
-// stops has the high bit set in the lowest byte of x that is a quote, a backslash, a control character or not ASCII:
-// that byte is the lowest to fall below 0, or keeps its high bit in one of the terms. Bytes above it may be set wrongly.
-func stops(x uint64) uint64 {
-	const ones = 0x0101010101010101
-	swapped := x ^ 2*ones // '"' and ' ' change places, control characters among themselves
-	slashes := x ^ '\\'*ones
-	return ((swapped - '!'*ones) | (slashes - ones)) & (0x80 * ones)
-}
-
-// checkCodeUnit says whether b[i:] begins with an escape \uXXXX.
-func checkCodeUnit(b []byte, i int) error {
-	for j := i + 1; j < i+6; j++ {
-		if j == len(b) {
-			return errIncomplete
-		}
-		if j == i+1 && b[j] != 'u' || j > i+1 && !isDigit(b[j]) && b[j]|0x20-'a' > 5 {
-			return &syntaxError{i, "an unknown escape"}
-		}
-	}
-	return nil
-}
-
-// skipScalar reads a number, true, false or null.
-func skipScalar(b []byte, i int) (int, error) {
-	switch b[i] {
-	case 't':
-		return skipWord(b, i, "true")
-	case 'f':
-		return skipWord(b, i, "false")
-	case 'n':
-		return skipWord(b, i, "null")
-	}
-	return skipNumber(b, i)
-}
-
-func skipWord(b []byte, i int, word string) (int, error) {
-	if bytes.HasPrefix(b[i:], []byte(word)) {
-		return i + len(word), nil
-	}
-	if strings.HasPrefix(word, string(b[i:])) {
-		return i, errIncomplete
-	}
-	return i, &syntaxError{i, "want a value"}
-}
-
-func skipNumber(b []byte, i int) (int, error) {
-	var err error
-	if b[i] == '-' {
-		i++
-	}
-	if i < len(b) && b[i] == '0' {
-		i++
-	} else if i, err = skipDigits(b, i, "want a value"); err != nil {
-		return i, err
-	}
-	if i < len(b) && b[i] == '.' {
-		if i, err = skipDigits(b, i+1, "want a digit"); err != nil {
-			return i, err
-		}
-	}
-	if i < len(b) && b[i]|0x20 == 'e' {
-		if i++; i < len(b) && (b[i] == '+' || b[i] == '-') {
-			i++
-		}
-		return skipDigits(b, i, "want a digit")
-	}
-	return i, nil
-}
-
-// skipDigits reads one digit or more.
-func skipDigits(b []byte, i int, problem string) (int, error) {
-	if i == len(b) {
-		return i, errIncomplete
-	}
-	if !isDigit(b[i]) {
-		return i, &syntaxError{i, problem}
-	}
-	for i < len(b) && isDigit(b[i]) {
-		i++
-	}
-	return i, nil
-}
-
-func isDigit(c byte) bool { return c-'0' <= 9 }
-
-// onlySpace says whether anything but white space follows.
-func onlySpace(b []byte, i int) error {
-	if skipSpace(b, i) != len(b) {
-		return &trailingError{i}
-	}
-	return nil
-}
-
-func skipSpace(b []byte, i int) int {
-	if i < len(b) && b[i] <= ' ' {
-		return skipSpaces(b, i)
-	}
-	return i
-}
-
-func skipSpaces(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
-		i++
-	}
-	return i
 }

@@ -36,6 +36,7 @@ func BenchmarkScan(b *testing.B) {
 			dst = appendWithout(dst[:0], obj, o.managedFields, o.lastApplied)
 			return err
 		})
+		run("scan-and-frame", frameBench(&o))
 		var src bytes.Buffer
 		var d jsontext.Decoder
 		reset := func(obj []byte) {
@@ -45,6 +46,84 @@ func BenchmarkScan(b *testing.B) {
 		run("jsontext-value", func(obj []byte) error { reset(obj); _, err := d.ReadValue(); return err })
 		run("jsontext-tokens", func(obj []byte) error { reset(obj); return readTokens(&d) })
 		run("json-valid", func(obj []byte) error { json.Valid(obj); return nil })
+	}
+}
+
+// frameBench scans an object and makes an event of it that is freed at once.
+func frameBench(o *object) func([]byte) error {
+	cutter := newCutter(Resource{}, Selection{Payload: PayloadFull}, &framePool{})
+	var n names
+	return func(obj []byte) error {
+		err := o.scan(obj)
+		cutter.frame(o, obj, &n).free()
+		return err
+	}
+}
+
+// BenchmarkScanShares measures how much of a scan it is to hash, and to find the newest entry of managedFields where they
+// could be skipped.
+func BenchmarkScanShares(b *testing.B) {
+	for _, kind := range kinds {
+		objects := samples(b, kind, 256)
+		var scanned object
+		var hashed []func()
+		var entries [][]byte
+		for _, obj := range objects {
+			hashed = append(hashed, hashBench(b, obj))
+			entries = append(entries, lastMember(b, lastMember(b, obj, "metadata"), "managedFields"))
+		}
+		run := func(name string, step func(i int)) {
+			b.Run(kind+"/"+name, func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					step(i % len(objects))
+				}
+			})
+		}
+		run("scan", func(i int) { _ = scanned.scan(objects[i]) })
+		run("hash", func(i int) { hashed[i]() })
+		run("managedFields-read", func(i int) {
+			_, _ = scanned.readManagedFields(entries[i], 0)
+			scanned.newest.attribution()
+		})
+		run("managedFields-skipped", func(i int) { _, _ = skipValue(entries[i], 0, 2) })
+	}
+}
+
+// hashBench hashes obj, whose members are found beforehand, as a scan does.
+func hashBench(b *testing.B, obj []byte) func() {
+	var spec, meta []span
+	var status []byte
+	members := func(value []byte, yield func(key string, whole []byte, at span)) {
+		eachMember(b, value, func(key string, _, whole []byte) {
+			start := cap(obj) - cap(whole)
+			yield(key, whole, span{start, start + len(whole)})
+		})
+	}
+	members(obj, func(key string, whole []byte, at span) {
+		switch key {
+		case "kind", "apiVersion", "metadata":
+		case "status":
+			status = whole
+		default:
+			spec = append(spec, at)
+		}
+	})
+	start := bytes.Index(obj, []byte(`"metadata":`)) + len(`"metadata":`)
+	members(obj[start:start+len(lastMember(b, obj, "metadata"))], func(key string, _ []byte, at span) {
+		if new(metadata).set([]byte(key), []byte("0")) && key != "managedFields" {
+			meta = append(meta, at)
+		}
+	})
+	return func() {
+		var s, m part
+		for _, at := range spec {
+			s.add(obj, at)
+		}
+		for _, at := range meta {
+			m.add(obj, at)
+		}
+		_, _, _ = s.sum(obj), m.sum(obj), hash(status)
 	}
 }
 

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"watcher/internal/event"
 )
 
 // What scan and appendWithout do is judged by encoding/json, here for made-up inputs and in scan_test.go for chosen ones.
@@ -21,6 +24,14 @@ func FuzzScan(f *testing.F) {
 	}
 	for _, c := range cuts {
 		addSmall(f, strings.ReplaceAll(c.json, "LAST", lastAppliedKey))
+	}
+	for _, c := range attributions {
+		addSmall(f, managed(c.json))
+	}
+	for _, objects := range sameHashes {
+		for _, obj := range objects {
+			addSmall(f, obj)
+		}
 	}
 	f.Fuzz(checkScan)
 }
@@ -44,7 +55,8 @@ func addSmall(f *testing.F, seed string) {
 
 func checkScan(t *testing.T, b []byte) {
 	before := bytes.Clone(b)
-	o := object{kind: []byte("old"), managedFields: spans{span{1, 2}, []span{{3, 4}}}, lastApplied: spans{first: span{1, 2}}}
+	o := object{kind: []byte("old"), managedFields: spans{span{1, 2}, []span{{3, 4}}}, lastApplied: spans{first: span{1, 2}}, hashes: event.Hashes{Spec: 1, Metadata: 2, Status: 3}}
+	o.newest = newest{managedEntry: managedEntry{manager: []byte("old"), second: math.MaxUint32}, tied: true, others: 1}
 	err := o.scan(b)
 	if want := judge(b); !sameKind(err, want) {
 		t.Fatalf("scan(%.300q): %v, want %v", b, err, want)
@@ -54,6 +66,12 @@ func checkScan(t *testing.T, b []byte) {
 	}
 	if got, want := fieldsOf(&o), wantFields(t, b); got != want {
 		t.Errorf("scan(%.300q) found\n%s\nwant\n%s", b, got, want)
+	}
+	if want := wantHashes(t, b); o.hashes != want {
+		t.Errorf("scan(%.300q) found\n%x\nwant\n%x", b, o.hashes, want)
+	}
+	if got, want := attributed(&o), wantAttribution(t, b); got != want {
+		t.Errorf("scan(%.300q) found\n%+v\nwant\n%+v", b, got, want)
 	}
 	for _, c := range []struct {
 		members []spans
@@ -196,7 +214,7 @@ const (
 // metadata and annotations likewise, but leaves some out.
 func render(t *testing.T, b []byte, path string, without ...string) string {
 	var out strings.Builder
-	eachMember(t, b, func(key string, value []byte) {
+	eachMember(t, b, func(key string, value, _ []byte) {
 		path := path + strconv.Quote(key)
 		for _, w := range without {
 			if w == path {
@@ -212,8 +230,8 @@ func render(t *testing.T, b []byte, path string, without ...string) string {
 	return out.String()
 }
 
-func lastMember(t *testing.T, b []byte, key string) (last []byte) {
-	eachMember(t, b, func(k string, value []byte) {
+func lastMember(t testing.TB, b []byte, key string) (last []byte) {
+	eachMember(t, b, func(k string, value, _ []byte) {
 		if k == key {
 			last = value
 		}
@@ -221,15 +239,17 @@ func lastMember(t *testing.T, b []byte, key string) (last []byte) {
 	return last
 }
 
-func eachMember(t *testing.T, b []byte, yield func(key string, value []byte)) {
+// eachMember yields the members of the object b. whole is all of one, from its key's opening quote.
+func eachMember(t testing.TB, b []byte, yield func(key string, value, whole []byte)) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	_, err := d.Token()
 	for err == nil && d.More() {
 		var key json.Token
 		var value json.RawMessage
+		start := d.InputOffset()
 		if key, err = d.Token(); err == nil {
 			if err = d.Decode(&value); err == nil {
-				yield(key.(string), value)
+				yield(key.(string), value, bytes.TrimLeft(b[start:d.InputOffset()], ", \t\r\n"))
 			}
 		}
 	}

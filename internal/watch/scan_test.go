@@ -55,6 +55,8 @@ var verdicts = []judgement{
 	{"wrong bracket 64 levels up", `{"a":` + strings.Repeat("[", 70) + strings.Repeat("]", 69) + `}`, syntaxAt(144)},
 	{"object ends as an array", `{"a":1]`, syntaxAt(6)},
 	{"unquoted key", `{"a":{b:1}}`, syntaxAt(6)},
+	{"key without its first quote", `{xa":1,"bbbbbb":2}`, syntaxAt(1)},
+	{"key without its last quote", `{"a\:1,"bbbbbb":2}`, syntaxAt(3)},
 	{"key is a number", `{1:1}`, syntaxAt(1)},
 	{"no colon", `{"a" 1}`, syntaxAt(5)},
 	{"no value", `{"a":}`, syntaxAt(5)},
@@ -193,11 +195,20 @@ func TestScanErrorsSayWhere(t *testing.T) {
 
 // The object may nest as deep everywhere, and in whatever frame it comes.
 func TestScanBoundsNesting(t *testing.T) {
-	for _, head := range []string{`{"spec":`, `{"metadata":`, `{"metadata":{"labels":`, `{"metadata":{"annotations":`, `{"metadata":{"annotations":{"a":`} {
-		levels := strings.Count(head, "{")
+	for _, head := range []string{
+		`{"spec":`, `{"metadata":`, `{"metadata":{"labels":`, `{"metadata":{"annotations":`, `{"metadata":{"annotations":{"a":`,
+		`{"metadata":{"managedFields":`, `{"metadata":{"managedFields":[`, `{"metadata":{"managedFields":[{"fieldsV1":`,
+	} {
+		tail := ""
+		for _, c := range head {
+			if c == '{' || c == '[' {
+				tail = string(c+2) + tail
+			}
+		}
+		levels := len(tail)
 		for depth, want := range map[int]error{maxDepth: nil, maxDepth + 1: syntaxAt(len(head) + maxDepth - levels)} {
 			arrays := strings.Repeat("[", depth-levels) + strings.Repeat("]", depth-levels)
-			obj := head + arrays + strings.Repeat("}", levels)
+			obj := head + arrays + tail
 			checkScan(t, []byte(obj))
 			var o object
 			sameError(t, o.scan([]byte(obj)), want)
@@ -326,8 +337,15 @@ func TestScanFindsFields(t *testing.T) {
 }
 
 func TestScanDoesNotAllocate(t *testing.T) {
+	objects := [][]byte{
+		[]byte(managed(`[{'manager':'a','operation':'Update'},{'manager':'b',OLD},{'manager':'c',OLD}]`)),
+		[]byte(`{"apiVersion":"v1","data":1,"kind":"A","metadata":{"name":"a"},"spec":2,"status":3,"zone":4}`),
+	}
 	for _, kind := range kinds {
-		line := fmt.Appendf(nil, `{"type":"ADDED","object":%s}`+"\n", samples(t, kind, 1)[0])
+		objects = append(objects, samples(t, kind, 1)...)
+	}
+	for _, obj := range objects {
+		line := fmt.Appendf(nil, `{"type":"ADDED","object":%s}`+"\n", obj)
 		dst := make([]byte, 0, len(line))
 		var o object
 		allocs := testing.AllocsPerRun(100, func() {
@@ -336,9 +354,10 @@ func TestScanDoesNotAllocate(t *testing.T) {
 				t.Fatal(err)
 			}
 			dst = appendWithout(dst[:0], line[obj.start:obj.end], o.managedFields, o.lastApplied)
+			_ = o.newest.attribution()
 		})
 		if allocs > 0 {
-			t.Errorf("%s: %v allocations", kind, allocs)
+			t.Errorf("%.300s: %v allocations", line, allocs)
 		}
 	}
 }

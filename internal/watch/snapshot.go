@@ -4,73 +4,151 @@ import (
 	"context"
 	"time"
 
-	"go.uber.org/zap"
-
 	"watcher/internal/event"
 )
 
-// snapshot writes what exists, as present events, and ends at the list's version. A crash in the middle leaves no
-// position: the next start lists again. So does a list whose version the API server forgot before its last page; the
+// snapshot writes what exists and is not written yet, and ends at the list's version: at the start everything, as present
+// events; behind a gap what differs from the ledger. A crash in the middle leaves no position, but the ledger: the next
+// start lists again, and skips what it holds. So does a list whose version the API server forgot before its last page; the
 // "inconsistent" token that it offers then would go on at a newer version, and hide what was deleted between the two.
 func (s *stream) snapshot(ctx context.Context) (state, error) {
+	if s.list.version == "" {
+		s.newest = event.Witness{}
+		s.ledger.newRound()
+	}
 	for f, err := range s.list.items(ctx) {
 		if err != nil {
-			if classify(err) == expired && ctx.Err() == nil {
+			// After an etcd restore the version may be in the future, and every try fails.
+			if s.stuck++; (classify(err) == expired || s.stuck > stuckAfter) && ctx.Err() == nil {
 				s.again(ctx)
 			}
 			return s.snapshot, err
 		}
+		if back, err := s.isBehind(s.list.version); back || err != nil {
+			return s.rewind, err
+		}
+		s.stuck = 0
 		s.begin(ctx, s.list.version, false)
-		s.count++
-		f.Stream, f.Type, f.Time, f.Origin = s.Stream, event.Present, time.Now(), s.origin
-		s.put(ctx, s.item(f))
-		if ctx.Err() != nil {
+		if newer(f.Object.ResourceVersion, s.newest.ResourceVersion) {
+			s.newest = witness(&f.Object)
+		}
+		if s.found(ctx, f, s.list.version); ctx.Err() != nil {
 			return s.snapshot, nil
 		}
 	}
 	s.begin(ctx, s.list.version, false)
-	s.pos, s.asOf, s.cause = event.Position{ResourceVersion: s.list.version}, s.list.asOf, ""
-	d := event.SyncedData{ResourceVersion: s.list.version, Present: s.count}
-	if s.origin == event.Repair {
-		d.Deletions = "unknown" // what was deleted in the gap is not in the list, and nothing remembers that it was there
+	for o := range s.ledger.unmarked() {
+		d := s.departure(ctx, &o, s.list.version)
+		if ctx.Err() != nil {
+			return s.snapshot, nil
+		}
+		s.depart(ctx, &frame{Event: event.Event{Object: o}}, d, s.list.version)
 	}
-	s.put(ctx, s.statement(event.Synced, d))
-	s.list, s.count = nil, 0
-	s.well()
+	s.synced(ctx, s.list.version, s.list.asOf)
+	s.list = nil
 	if s.once {
 		return nil, nil
 	}
-	return s.follow, nil
+	return s.resume, nil
 }
 
-// again begins the list again. Of a snapshot that is a gap: what was listed may be gone when it is listed again. The gap
-// of a repair is open already.
+// again begins the list again. Of a snapshot that is a gap: what was listed may have changed until it is listed again. The
+// gap of a repair is open already.
 func (s *stream) again(ctx context.Context) {
-	if s.count > 0 && s.origin == event.Snapshot {
+	if s.origin == event.Snapshot && s.wrote != (event.SyncedData{}) {
 		s.gap(ctx, "expired", s.list.version, s.list.asOf)
-		s.origin = event.Repair
 	}
-	s.list, s.count = s.src.list(), 0
+	s.list, s.stuck = s.src.list(), 0
 }
 
-func (s *stream) gap(ctx context.Context, reason, from string, at time.Time) {
-	s.repairedAt = time.Now()
-	s.log.Warn("changes may have gone unseen", zap.String("after", from), zap.String("reason", reason))
-	s.put(ctx, s.statement(event.Gap, event.GapData{Reason: reason, From: from, FromTime: at.UTC(), ToTime: time.Now().UTC()}))
-}
-
-// repair writes the gap after the position, and then what exists now. The position stays where it is until all of that
-// is written: a crash in the middle begins the repair again.
-func (s *stream) repair(ctx context.Context) (state, error) {
-	reason := "expired"
+// found writes a state that exists at a version, unless it is written already.
+func (s *stream) found(ctx context.Context, f *frame, version string) {
+	rel := s.ledger.relate(&f.Object)
+	if rel == same {
+		f.free()
+		return
+	}
+	if rel == recreated {
+		e := s.ledger.get(f.Object.Namespace, f.Object.Name)
+		old := s.ledger.object(f.Object.Namespace, f.Object.Name, e)
+		s.depart(ctx, &frame{Event: event.Event{Object: old}}, departure{as: event.Deleted}, version)
+	}
+	healed := s.origin == event.Repair && !s.anew && s.covered()
 	switch {
-	case s.cause != "":
-		reason = s.cause
-	case time.Since(s.stalledAt) < time.Minute: // while the sink took nothing the API server gave up on us
-		reason = "sink"
+	case healed && rel != unknown && rel != recreated:
+		f.Type = event.Modified
+	case healed && !s.blind:
+		f.Type = event.Added
+	default:
+		f.Type = event.Present
 	}
-	s.gap(ctx, reason, s.pos.ResourceVersion, s.asOf)
-	s.cause, s.badAt, s.empty, s.probed, s.forgotten = "", "", 0, time.Time{}, false
-	s.list, s.origin = s.src.list(), event.Repair
-	return s.snapshot, nil
+	f.Stream, f.Time, f.Origin = s.Stream, time.Now(), s.origin
+	s.note(f)
+	s.count(&f.Event)
+	s.put(ctx, s.item(f))
+}
+
+// covered is whether there is a position, so that what is new has come since.
+func (s *stream) covered() bool { return s.pos.ResourceVersion != "" }
+
+// depart writes that the object in f is gone by a version. What else is in f is its last known state.
+func (s *stream) depart(ctx context.Context, f *frame, d departure, version string) {
+	if d.as == 0 {
+		d.as = event.Deleted
+	}
+	f.Stream, f.Type, f.Time, f.Origin, f.Ambiguous, f.Inferred = s.Stream, d.as, time.Now(), s.origin, d.ambiguous, true
+	f.Object.ResourceVersion = version
+	s.ledger.remove(&f.Object)
+	s.count(&f.Event)
+	s.put(ctx, s.item(f))
+}
+
+// count counts what synced will tell.
+func (s *stream) count(ev *event.Event) {
+	w := &s.wrote
+	switch ev.Type {
+	case event.Present:
+		w.Present++
+	case event.Added:
+		w.Added++
+	case event.Modified:
+		if ev.Filtered {
+			w.Filtered++
+			return
+		}
+		w.Modified++
+	case event.Left:
+		w.Left++
+	default:
+		w.Deleted++
+	}
+	switch {
+	case ev.Inferred && !ev.Stale:
+		s.healed.Inferred++
+	case ev.Type != event.Present:
+		s.healed.Net++
+	}
+}
+
+// synced says that everything up to a version is written.
+func (s *stream) synced(ctx context.Context, version string, asOf time.Time) {
+	s.pos, s.cause = event.Position{ResourceVersion: version, AsOf: asOf}, ""
+	s.stats.position(asOf)
+	d := s.wrote
+	d.ResourceVersion, d.Newest = version, s.newest
+	if newer(s.newest.ResourceVersion, s.witness.ResourceVersion) {
+		s.witness = s.newest
+	}
+	if s.origin == event.Repair {
+		h := s.healed
+		if h.Deletions = "known"; s.blind || s.ledger == nil {
+			h.Deletions = "unknown" // what was deleted in the gap is not in any list, and nothing remembers that it was there
+		}
+		d.Healed = &h
+		s.stats.healed(h)
+	}
+	s.incomplete, s.blind, s.anew = false, false, false
+	s.put(ctx, s.statement(event.Synced, d))
+	s.wrote, s.healed = event.SyncedData{}, event.Healed{}
+	s.well()
 }

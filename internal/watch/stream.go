@@ -13,10 +13,10 @@ import (
 
 // A stream reads one resource × scope × selector: one goroutine, one watch, one position.
 //
-//	start ──▶ follow ──closed──▶ back off ──▶ follow
-//	  │no position  │ expired · decoding error
-//	  ▼             ▼
-//	snapshot ──▶ follow    repair ──▶ snapshot ──▶ follow
+//	start ──▶ resume ──▶ follow ──closed──▶ back off ──▶ resume
+//	  │no position │ rewound │ expired · decoding error
+//	  ▼            ▼         ▼
+//	snapshot    rewind    repair ──▶ compare ──▶ heal ──▶ follow
 type stream struct {
 	*event.Stream
 	src     *source
@@ -24,19 +24,37 @@ type stream struct {
 	log     *zap.Logger
 	initial Initial
 	once    bool
+	only    event.Parts // modified events are written only if they touched one of these; 0: all
+	budget  int         // point reads that one repair may cost
+	held    string      // why there is no position: "" if there is one
+	stats   tallier
 	late    bool   // found after the start: nothing that is wrong with it may end the others
 	version string // watcher's own
 
 	pos     event.Position
-	asOf    time.Time // when pos was the present, as far as we know
 	started bool
+	resumed bool     // it went on from a position that was saved
 	batch   []item   // handed over together
+	dropped int      // of those that came together: were written already
 	ids     []string // see alone
 
+	ledger     *ledger // nil with once
+	incomplete bool    // the ledger does not know all that exists
+	mayLeave   bool    // an object may stop matching the selectors
+	witness    event.Witness
+
 	// snapshot and repair
-	list   *list
-	origin event.Origin
-	count  int // present events since the list began, or began again
+	list    *list
+	newest  event.Witness // of what is listed
+	origin  event.Origin
+	wrote   event.SyncedData // since the snapshot began, or the gap
+	healed  event.Healed     // likewise
+	healing string           // reason of a gap that a crash left open
+	gapOpen *repair
+	blind   bool // what existed at the gap's beginning is not known
+	anew    bool // everything is written again, behind a rewind
+	stuck   int  // reads of one version that failed in a row
+	inexact bool // the API server does not answer for exact versions
 
 	// follow
 	bookmarks bool // the resource has shown one, so that their absence means something
@@ -60,6 +78,7 @@ type state func(context.Context) (state, error)
 // run reads until ctx ends, and then writes stopped. Only a request that can never work, or with once any error, ends
 // it earlier.
 func (s *stream) run(ctx context.Context) error {
+	defer func() { s.gapOpen.close() }()
 	next := state(s.start)
 	for next != nil && ctx.Err() == nil {
 		after, err := next(ctx)
@@ -80,6 +99,8 @@ func (s *stream) run(ctx context.Context) error {
 
 func (s *stream) stop() {
 	if s.started {
+		c := s.stats.read()
+		s.log.Debug("stopped", zap.Any("resumes", c.Resumes), zap.Any("gaps", c.Gaps), zap.Any("healed", c.Healed), zap.Int("duplicates", c.Duplicates))
 		s.out.append(s.statement(event.Stopped, event.StoppedData{ResourceVersion: s.pos.ResourceVersion}))
 	}
 }
@@ -87,12 +108,17 @@ func (s *stream) stop() {
 // start goes on from the position, if there is one.
 func (s *stream) start(ctx context.Context) (state, error) {
 	switch {
-	case s.pos.ResourceVersion != "":
-		s.begin(ctx, s.pos.ResourceVersion, true)
-		return s.follow, nil
+	case s.covered():
+		s.resumed = true
+		s.begin(ctx, s.pos.ResourceVersion, false)
+		return s.resume, nil
+	case !s.once && s.ledger.size > 0:
+		s.healing = ""
+		return s.begun, nil
 	case s.initial == InitialNone && !s.once:
 		return s.now(ctx)
 	default:
+		s.healing = ""
 		s.list, s.origin = s.src.list(), event.Snapshot
 		return s.snapshot, nil
 	}
@@ -104,26 +130,26 @@ func (s *stream) now(ctx context.Context) (state, error) {
 	if _, err := l.first(ctx); err != nil {
 		return s.start, err
 	}
-	s.pos, s.asOf, s.cause = event.Position{ResourceVersion: l.version}, l.asOf, ""
-	s.begin(ctx, l.version, false)
-	return s.follow, nil
+	s.pos, s.cause, s.incomplete = event.Position{ResourceVersion: l.version, AsOf: l.asOf}, "", true
+	s.begin(ctx, l.version, true)
+	return s.resume, nil
 }
 
-// begin writes started, once.
-func (s *stream) begin(ctx context.Context, rv string, resumed bool) {
+// begin writes started, once: where it goes on, or else begins, and whether what exists is left unlisted.
+func (s *stream) begin(ctx context.Context, rv string, unlisted bool) {
 	if s.started {
 		return
 	}
 	s.started = true
 	d := event.StartedData{
-		Namespaces: []string{}, LabelSelector: s.LabelSelector, FieldSelector: s.FieldSelector,
-		Payload: string(s.src.sel.Payload), ResourceVersion: rv, Resumed: resumed, WatcherVersion: s.version,
+		Namespaces: []string{}, LabelSelector: s.LabelSelector, FieldSelector: s.FieldSelector, Filter: s.only.Names(),
+		Payload: string(s.src.sel.Payload), ResourceVersion: rv, Resumed: s.resumed, WatcherVersion: s.version, Unlisted: unlisted,
 	}
 	if s.Namespace != "" {
 		d.Namespaces = append(d.Namespaces, s.Namespace)
 	}
-	if !resumed {
-		d.Reason = "no position was saved"
+	if !d.Resumed {
+		d.Reason = s.held
 	}
 	s.put(ctx, s.statement(event.Started, d))
 }
@@ -183,12 +209,12 @@ func (s *stream) complaint(err error) error {
 // statement is a stream event.
 func (s *stream) statement(t event.Type, data any) item {
 	ev := &event.Event{Stream: s.Stream, Type: t, Time: time.Now(), Data: data}
-	return item{stream: s.Stream, event: ev, after: event.Checkpoint{Position: s.pos}}
+	return item{stream: s.Stream, event: ev, after: s.pos}
 }
 
 // item is an object event, which leads to the position.
 func (s *stream) item(f *frame) item {
-	return item{s.Stream, &f.Event, f, event.Checkpoint{Position: s.pos}}
+	return item{stream: s.Stream, event: &f.Event, frame: f, after: s.pos}
 }
 
 // put hands events over. While the buffer is full it waits, and with it the reading.

@@ -177,7 +177,7 @@ func (t *trial) exact(ctx context.Context, version string) {
 		return // nothing came before
 	}
 	at := strconv.FormatUint(n-1, 10)
-	err = t.past(ctx, at)
+	_, err = t.src.at(ctx, at)
 	// That it has forgotten the version, or has not reached it, is an honest answer.
 	if err == nil || classify(err) == expired || hasCause(err, metav1.CauseTypeResourceVersionTooLarge) {
 		t.Exact = Yes
@@ -185,22 +185,4 @@ func (t *trial) exact(ctx context.Context, version string) {
 	}
 	t.Exact = No
 	t.problem(Warning, fmt.Sprintf("a LIST at version %s (resourceVersionMatch=Exact) is not answered truly, so after a gap in this resource only the net change can be told: %v", at, err), "")
-}
-
-// past reads one item as it was at a version.
-func (t *trial) past(ctx context.Context, at string) error {
-	l := t.src.listAt(at)
-	f, err := l.first(ctx)
-	switch {
-	case err != nil:
-		return err
-	case l.version != at:
-		return fmt.Errorf("the answer is of version %s", l.version)
-	case f == nil:
-		return nil
-	}
-	if order, err := compare(f.Object.ResourceVersion, at); err != nil || order > 0 {
-		return fmt.Errorf("an object is of version %s", f.Object.ResourceVersion)
-	}
-	return nil
 }

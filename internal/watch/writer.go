@@ -23,6 +23,8 @@ type Sink interface {
 	// and the state becomes durable with or after them, never before. An error: any beginning of the batch may be
 	// written; Recover tells which. An error that wraps event.ErrClosed: nothing will ever be taken again.
 	Commit(ctx context.Context, b event.Batch) error
+	// Close makes durable what was committed, as far as the medium allows before ctx ends. The sink is of no use then.
+	Close(ctx context.Context) error
 }
 
 const (
@@ -41,6 +43,7 @@ const (
 type writer struct {
 	sink     Sink
 	held     event.State   // by the sink, at start
+	cluster  string        // its UID
 	limit    int           // bytes that may wait
 	interval time.Duration // between progress events; 0: none
 	once     bool          // an error of the sink is final
@@ -50,6 +53,7 @@ type writer struct {
 	mu     sync.Mutex
 	queue  []item
 	bytes  int // in the queue and in the batch that the sink has
+	kept   int // by streams that repair, of what happens meanwhile
 	closed bool
 	more   chan struct{} // holds a token while there may be something to take
 	room   chan struct{} // holds a token when bytes has shrunk
@@ -66,8 +70,11 @@ type writer struct {
 type item struct {
 	stream *event.Stream
 	event  *event.Event
-	frame  *frame           // whose memory an object's event is in
-	after  event.Checkpoint // its counts are stamped
+	frame  *frame         // whose memory an object's event is in
+	after  event.Position // that it leads to
+	n      uint64         // of a stream event: stamped
+	// complete: what the ledger lacked has been handed over.
+	complete bool
 }
 
 // size is what an item takes in memory.
@@ -85,8 +92,9 @@ func (it *item) size() int {
 // A tally is what the writer counts of one stream.
 type tally struct {
 	event.Checkpoint
-	gap  string // id of the last gap
-	open bool   // started, and not stopped
+	gap      string // id of the last gap
+	open     bool   // started, and not stopped
+	filtered uint64 // since started
 }
 
 // newWriter returns a writer that goes on counting where held, the sink's state, has stopped.
@@ -94,7 +102,7 @@ func newWriter(sink Sink, held event.State, log *zap.Logger) *writer {
 	return &writer{
 		sink: sink, held: held, run: time.Now().UnixMilli(), log: log,
 		more: make(chan struct{}, 1), room: make(chan struct{}, 1), turn: make(chan struct{}, 1),
-		tallies: map[*event.Stream]*tally{}, batch: event.Batch{State: event.State{}},
+		tallies: map[*event.Stream]*tally{}, batch: event.Batch{Streams: map[string]event.Checkpoint{}},
 	}
 }
 
@@ -114,7 +122,7 @@ func (w *writer) put(ctx context.Context, items []item) {
 	}
 	for {
 		w.mu.Lock()
-		if w.bytes == 0 || size == 0 || w.bytes+size <= w.limit || ctx.Err() != nil {
+		if w.bytes == 0 || size == 0 || w.bytes+size <= w.limit-w.kept || ctx.Err() != nil {
 			w.enqueue(items, size)
 			w.mu.Unlock()
 			return
@@ -125,6 +133,20 @@ func (w *writer) put(ctx context.Context, items []item) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// reserve charges bytes that a stream keeps until it has repaired, or gives them back if negative. It refuses to let that be
+// more than half of the buffer: what is repaired must find room.
+func (w *writer) reserve(bytes int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if bytes > 0 && w.kept+bytes > w.limit/2 {
+		return false
+	}
+	if w.kept += bytes; bytes < 0 {
+		signal(w.room)
+	}
+	return true
 }
 
 // append queues an item without waiting: the last one of a stream.
@@ -221,36 +243,69 @@ func (w *writer) release(size int) {
 	signal(w.room)
 }
 
-// stamp gives the events their place: seq, ids of stream events, the gap that a repaired event belongs to.
+// stamp gives the events their place: seq, epoch, ids of stream events, the gap that a repaired event belongs to.
 func (w *writer) stamp(batch []item) {
 	for i := range batch {
-		t := w.tally(batch[i].stream)
-		t.Position = batch[i].after.Position
-		if ev := batch[i].event; ev != nil {
-			w.stampEvent(t, ev)
+		it := &batch[i]
+		t := w.tally(it.stream)
+		t.Position = it.after
+		switch ev := it.event; {
+		case it.complete:
+			t.Incomplete = false
+		case ev == nil:
+		case ev.Type.OfObject():
+			t.stampObject(ev)
+		default:
+			t.StreamEvents++
+			it.n = t.StreamEvents
+			w.stampStatement(t, ev)
 		}
-		batch[i].after = t.Checkpoint
 	}
 }
 
-func (w *writer) stampEvent(t *tally, ev *event.Event) {
-	if ev.Type.OfObject() {
+func (t *tally) stampObject(ev *event.Event) {
+	ev.Epoch = t.Epoch
+	switch {
+	case !ev.Filtered:
 		t.Seq++
-		if ev.Origin == event.Repair {
-			ev.Gap = t.gap
-		}
-	} else {
-		t.StreamEvents++
-		ev.ID = w.streamEventID(ev, t.StreamEvents)
+	case ev.Type == event.Modified:
+		t.filtered++
 	}
 	ev.Seq = t.Seq
-	switch ev.Type {
-	case event.Started:
-		t.open = true
-	case event.Stopped:
+	if ev.Origin == event.Repair {
+		ev.Gap = t.gap
+	}
+	if o := &ev.Object; ev.Type <= event.Modified && ev.Origin == event.Live && newer(o.ResourceVersion, t.Witness.ResourceVersion) {
+		t.Witness = witness(o)
+	}
+}
+
+// stampStatement also notes what the statement means for where the stream goes on from.
+func (w *writer) stampStatement(t *tally, ev *event.Event) {
+	ev.Seq, ev.Epoch = t.Seq, t.Epoch
+	ev.ID = w.streamEventID(ev, t.StreamEvents)
+	switch d := ev.Data.(type) {
+	case event.StartedData:
+		d.Seq = t.Seq
+		ev.Data = d
+		t.open, t.Payload, t.filtered = true, d.Payload, 0
+		t.Incomplete = t.Incomplete && d.Resumed || d.Unlisted
+	case event.GapData:
+		t.gap, t.Healing = ev.ID, d.Reason
+		if d.Reason == rewound { // from here on the same versions may be given to other states
+			t.Epoch++
+			t.Witness = event.Witness{}
+		}
+	case event.SyncedData:
+		t.Healing, t.Incomplete = "", false
+		if newer(d.Newest.ResourceVersion, t.Witness.ResourceVersion) {
+			t.Witness = d.Newest
+		}
+	case event.ProgressData:
+		d.Seq, d.Filtered = t.Seq, t.filtered
+		ev.Data = d
+	case event.StoppedData:
 		t.open = false
-	case event.Gap:
-		t.gap = ev.ID
 	}
 }
 
@@ -259,13 +314,13 @@ func (w *writer) streamEventID(ev *event.Event, n uint64) string {
 	if ev.Stream.Namespace != "" {
 		scope = "." + ev.Stream.Namespace
 	}
-	return fmt.Sprintf("%s%s.%s.%d.%d", ev.Stream.Resource, scope, ev.Type, w.run, n)
+	return ev.Prefix() + fmt.Sprintf("%s%s.%s.%d.%d", ev.Stream.Resource, scope, ev.Type, w.run, n)
 }
 
 func (w *writer) tally(s *event.Stream) *tally {
 	t := w.tallies[s]
 	if t == nil {
-		t = &tally{Checkpoint: w.held[s.Key()]}
+		t = &tally{Checkpoint: w.held.Streams[s.Key()]}
 		t.Run, t.StreamEvents = w.run, 0
 		w.tallies[s] = t
 		w.order = append(w.order, s)
@@ -281,8 +336,8 @@ func (w *writer) progress() []item {
 		if !t.open || t.ResourceVersion == "" {
 			continue
 		}
-		ev := &event.Event{Stream: s, Type: event.Progress, Time: time.Now(), Data: event.ProgressData{ResourceVersion: t.ResourceVersion, Seq: t.Seq}}
-		batch = append(batch, item{stream: s, event: ev, after: event.Checkpoint{Position: t.Position}})
+		ev := &event.Event{Stream: s, Type: event.Progress, Time: time.Now(), Data: event.ProgressData{ResourceVersion: t.ResourceVersion}}
+		batch = append(batch, item{stream: s, event: ev, after: t.Position})
 	}
 	w.stamp(batch)
 	return batch
@@ -314,7 +369,7 @@ func (w *writer) commit(ctx context.Context, batch []item) error {
 		if held, err = w.sink.Recover(ctx); err != nil {
 			continue
 		}
-		if batch = missing(batch, held); len(batch) > 0 {
+		if batch = missing(batch, held, w.run); len(batch) > 0 {
 			err = w.sink.Commit(ctx, w.batchOf(batch))
 		}
 		if err == nil {
@@ -327,9 +382,10 @@ func (w *writer) commit(ctx context.Context, batch []item) error {
 // batchOf makes a batch for the sink, in memory of the last one.
 func (w *writer) batchOf(items []item) event.Batch {
 	w.batch.Events = w.batch.Events[:0]
-	clear(w.batch.State)
+	clear(w.batch.Streams)
+	w.batch.ClusterUID = w.cluster
 	for i := range items {
-		w.batch.State[items[i].stream.Key()] = items[i].after
+		w.batch.Streams[items[i].stream.Key()] = w.tallies[items[i].stream].Checkpoint // the batch is stamped to its end
 		if ev := items[i].event; ev != nil {
 			w.batch.Events = append(w.batch.Events, ev)
 		}
@@ -338,16 +394,18 @@ func (w *writer) batchOf(items []item) event.Batch {
 }
 
 // missing returns what of the batch the sink does not hold. The counts tell, since they are contiguous.
-func missing(batch []item, held event.State) []item {
+func missing(batch []item, held event.State, run int64) []item {
 	return slices.DeleteFunc(batch, func(it item) bool {
-		h := held[it.stream.Key()]
+		h := held.Streams[it.stream.Key()]
 		switch {
 		case it.event == nil:
 			return false
+		case it.event.Filtered: // it must not come to the ledger behind what came after it
+			return it.event.Seq < h.Seq
 		case it.event.Type.OfObject():
-			return it.after.Seq <= h.Seq
+			return it.event.Seq <= h.Seq
 		default:
-			return it.after.Run == h.Run && it.after.StreamEvents <= h.StreamEvents
+			return h.Run == run && it.n <= h.StreamEvents
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 // A slowSink takes 20 MB a second.
 type slowSink struct{}
 
+func (slowSink) Close(context.Context) error                  { return nil }
 func (slowSink) Recover(context.Context) (event.State, error) { return event.State{}, nil }
 
 func (slowSink) Commit(_ context.Context, b event.Batch) error {
@@ -44,7 +45,7 @@ func TestAFullBufferIsSharedFairly(t *testing.T) {
 				for ; ctx.Err() == nil; puts[i]++ {
 					f := pool.get(n)
 					f.Stream, f.Type, f.Object.Body = s, event.Modified, f.buf[:n]
-					w.put(ctx, []item{{s, &f.Event, f, event.Checkpoint{}}})
+					w.put(ctx, []item{{stream: s, event: &f.Event, frame: f}})
 				}
 			})
 		}

@@ -17,7 +17,7 @@ import (
 // A log makes events and positions as the writer of internal/watch does, and knows what a sink must hold of them.
 type log struct {
 	streams []*event.Stream
-	state   event.State
+	state   map[string]event.Checkpoint
 	made    []made
 	version int
 }
@@ -36,7 +36,7 @@ type item struct {
 }
 
 func newLog() *log {
-	l := &log{state: event.State{}, version: 100}
+	l := &log{state: map[string]event.Checkpoint{}, version: 100}
 	for _, n := range []event.StreamName{
 		{Cluster: "test", Version: "v1", Resource: "pods", Kind: "Pod"},
 		{Cluster: "test", Group: "apps", Version: "v1", Resource: "deployments", Kind: "Deployment", Namespace: "shop"},
@@ -97,9 +97,9 @@ func (l *log) move() item {
 }
 
 func batchOf(items []item) event.Batch {
-	b := event.Batch{State: event.State{}}
+	b := event.Batch{Streams: map[string]event.Checkpoint{}}
 	for _, it := range items {
-		b.State[it.key] = it.after
+		b.Streams[it.key] = it.after
 		if it.event != nil {
 			b.Events = append(b.Events, it.event)
 		}
@@ -121,8 +121,8 @@ func (l *log) deliverRest(t *testing.T, f Fixture, items []item, failures int) {
 	for try := 0; ; try++ {
 		held, err := f.Sink.Recover(t.Context())
 		if err == nil {
-			l.checkNotAhead(t, f, held)
-			items = missing(items, held)
+			l.checkNotAhead(t, f, held.Streams)
+			items = missing(items, held.Streams)
 			err = f.Sink.Commit(t.Context(), batchOf(items))
 		}
 		switch {
@@ -137,11 +137,11 @@ func (l *log) deliverRest(t *testing.T, f Fixture, items []item, failures int) {
 }
 
 // missing is the writer's own rule: the counts tell what the sink holds, and positions alone are always sent again.
-func missing(items []item, held event.State) []item {
+func missing(items []item, held map[string]event.Checkpoint) []item {
 	return slices.DeleteFunc(slices.Clone(items), func(it item) bool {
 		h := held[it.key]
 		switch {
-		case it.event == nil:
+		case it.event == nil, it.event.Filtered:
 			return false
 		case it.event.Type.OfObject():
 			return it.after.Seq <= h.Seq
@@ -151,18 +151,18 @@ func missing(items []item, held event.State) []item {
 	})
 }
 
-func (l *log) recover(t *testing.T, f Fixture) event.State {
+func (l *log) recover(t *testing.T, f Fixture) map[string]event.Checkpoint {
 	t.Helper()
 	held, err := f.Sink.Recover(context.WithoutCancel(t.Context()))
 	if err != nil {
 		t.Fatalf("recover: %v", err)
 	}
-	l.checkNotAhead(t, f, held)
-	return held
+	l.checkNotAhead(t, f, held.Streams)
+	return held.Streams
 }
 
 // checkNotAhead compares the counts in a state with what is stored.
-func (l *log) checkNotAhead(t *testing.T, f Fixture, held event.State) {
+func (l *log) checkNotAhead(t *testing.T, f Fixture, held map[string]event.Checkpoint) {
 	t.Helper()
 	stored := map[string]bool{}
 	for _, line := range f.Stored() {
@@ -188,7 +188,7 @@ func (l *log) checkNotAhead(t *testing.T, f Fixture, held event.State) {
 	}
 }
 
-func (l *log) checkHeld(t *testing.T, held event.State) {
+func (l *log) checkHeld(t *testing.T, held map[string]event.Checkpoint) {
 	t.Helper()
 	if !maps.EqualFunc(held, l.state, func(a, b event.Checkpoint) bool { return reflect.DeepEqual(a, b) }) {
 		t.Errorf("the sink holds\n  %+v\nwant\n  %+v", held, l.state)

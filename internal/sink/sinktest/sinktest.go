@@ -32,6 +32,10 @@ type Fixture struct {
 	// Stall makes the medium take nothing from now on without an error. reached is closed when a transfer waits for it;
 	// release lets that go on; it may be called twice.
 	Stall func() (reached <-chan struct{}, release func())
+	// Settle waits until all that was committed would survive a kill, and Reopen kills the sink and opens it again, on
+	// the same medium. nil: nothing outlives this sink.
+	Settle func()
+	Reopen func() Sink
 }
 
 // Run tests the sinks that open makes, each test with one of its own.
@@ -47,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"AClosedSinkStaysClosed", closedStaysClosed},
 		{"TheContextsEndInterruptsCommit", contextInterrupts},
 		{"AnInterruptedSinkIsNotGarbled", interruptedIsNotGarbled},
+		{"AKillLosesNothingAndTheLedgerIsThatOfThePosition", killed},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}

@@ -106,7 +106,7 @@ func viaWatcher(ctx context.Context, c *rest.Config, position string, m *meter) 
 		return err
 	}
 	defer null.Close() //nolint:errcheck // nothing is in it
-	held := event.State{
+	held := map[string]event.Checkpoint{
 		event.NewStream(event.StreamName{Version: "v1", Resource: "pods"}).Key(): {Position: event.Position{ResourceVersion: position}},
 	}
 	return watcher.Run(ctx, watcher.Config{
@@ -118,11 +118,13 @@ func viaWatcher(ctx context.Context, c *rest.Config, position string, m *meter) 
 // A countingSink resumes from a position that it made up.
 type countingSink struct {
 	*sink.Lines
-	held  event.State
+	held  map[string]event.Checkpoint
 	meter *meter
 }
 
-func (s *countingSink) Recover(context.Context) (event.State, error) { return s.held, nil }
+func (s *countingSink) Recover(context.Context) (event.State, error) {
+	return event.State{Streams: s.held}, nil
+}
 
 func (s *countingSink) Commit(ctx context.Context, b event.Batch) error {
 	err := s.Lines.Commit(ctx, b)

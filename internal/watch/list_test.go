@@ -1,0 +1,138 @@
+package watch_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"watcher/internal/watch/watchtest"
+)
+
+// T4: a position is never moved by the items of a list. A LIST that is cut goes on where it was.
+func TestT4ACutListSkipsAndRepeatsNothing(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		const n = 1200 // three pages
+		var want []string
+		for i := range n {
+			rv := srv.Create(watchtest.Pods, fmt.Sprintf("shop/p%04d", i))
+			want = append(want, fmt.Sprintf("present shop/p%04d@%d", i, rv))
+		}
+		rule := srv.On(watchtest.Lists().After(2).Times(3), watchtest.CutBody(20_000))
+		r := start(t, srv, newMemory(), []string{"pods"})
+		pass(30 * time.Second)
+		r.stop(t)
+		got := r.said("pods")
+		check(t, got[1:n+1], want...)
+		check(t, got[n+1:], fmt.Sprintf("synced %d at %d", n, srv.RV()), fmt.Sprintf("stopped at %d", srv.RV()))
+		if rule.Fired() != 3 {
+			t.Errorf("%d LISTs were cut, want 3", rule.Fired())
+		}
+		for _, q := range srv.Requests(watchtest.Watches()) {
+			if rv := q.Query.Get("resourceVersion"); rv != fmt.Sprint(srv.RV()) {
+				t.Errorf("a watch was opened at %s, want the list's version %d", rv, srv.RV())
+			}
+		}
+	})
+}
+
+// The first page of a LIST, wherever it is cut, is begun again, with the version of the second try.
+func TestAListThatIsCutInItsFirstPageBeginsAgain(t *testing.T) {
+	for _, res := range []watchtest.Resource{watchtest.Pods, watchtest.Widgets} {
+		for k := 0; k < 700; k += 11 {
+			bubble(t, []watchtest.Resource{res}, func(t *testing.T, srv *watchtest.Server) {
+				srv.Create(res, "shop/a")
+				srv.Create(res, "shop/b")
+				srv.On(watchtest.Lists().Times(1), watchtest.CutBody(k))
+				r := start(t, srv, newMemory(), []string{res.Name})
+				pass(100 * time.Millisecond)
+				cut := len(r.said(res.Name)) == 0
+				srv.Update(res, "shop/b", watchtest.Labels("n", "1"))
+				pass(10 * time.Second)
+				r.stop(t)
+				if cut {
+					check(t, r.said(res.Name), "started at 103", "present shop/a@101", "present shop/b@103", "synced 2 at 103", "stopped at 103")
+				} else {
+					check(t, r.said(res.Name)[:4], "started at 102", "present shop/a@101", "present shop/b@102", "synced 2 at 102")
+				}
+			})
+		}
+	}
+}
+
+// What a server that ignores limit has listed before it is cut cannot be gone on with: behind a gap the rest is listed, and
+// what is there no more is told.
+func TestAListWithoutPagesThatIsCutBeginsAgain(t *testing.T) {
+	gaps := 0
+	for k := 600; k < 2000; k += 11 {
+		bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+			for _, name := range []string{"a", "b", "c", "d"} {
+				srv.Create(watchtest.Pods, "shop/"+name)
+			}
+			srv.On(watchtest.Lists().Times(1), watchtest.IgnoreLimit(), watchtest.CutBody(k))
+			srv.On(watchtest.Lists(), watchtest.IgnoreLimit())
+			r := start(t, srv, newMemory(), []string{"pods"})
+			pass(100 * time.Millisecond)
+			before := r.said("pods")
+			srv.Delete(watchtest.Pods, "shop/b")
+			pass(10 * time.Second)
+			r.stop(t)
+			want := slices.Clone(before)
+			switch {
+			case len(before) == 0:
+				want = []string{"started at 105", "present shop/a@101", "present shop/c@103", "present shop/d@104", "synced 3 at 105", "stopped at 105"}
+			case before[len(before)-1] == "gap expired after 104":
+				gaps++
+				for _, s := range []string{"present shop/a@101", "present shop/c@103", "present shop/d@104"} {
+					if !slices.Contains(before, s) {
+						want = append(want, s)
+					}
+				}
+				present := ""
+				if n := len(want) - len(before); n > 0 {
+					present = fmt.Sprint(n, " ")
+				}
+				if slices.Contains(before, "present shop/b@102") {
+					want = append(want, "deleted shop/b@105 inferred", "synced "+present+"-1 (0 net, 1 inferred) at 105", "stopped at 105")
+				} else {
+					want = append(want, "synced "+present+"(0 net, 0 inferred) at 105", "stopped at 105")
+				}
+			default: // it was not cut
+				want = append(before, "deleted shop/b@105", "stopped at 104")
+			}
+			check(t, r.said("pods"), want...)
+		})
+	}
+	if gaps == 0 {
+		t.Error("no list was cut behind its first object")
+	}
+}
+
+// A LIST whose version is forgotten before its last page begins again; the token that the API server offers instead
+// would hide what was deleted between the two versions.
+func TestAListThatExpiresBetweenPagesBeginsAgain(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		for i := range 1200 {
+			srv.Create(watchtest.Pods, fmt.Sprintf("shop/p%04d", i))
+		}
+		srv.On(watchtest.Lists().After(2).Times(1), watchtest.Delay(10*time.Second))
+		r := start(t, srv, newMemory(), []string{"pods"})
+		pass(time.Second)
+		srv.Delete(watchtest.Pods, "shop/p0000")
+		srv.Delete(watchtest.Pods, "shop/p1199")
+		srv.Compact(srv.RV())
+		pass(time.Minute)
+		r.stop(t)
+		want := []string{"started at 1300"}
+		for i := range 1199 {
+			if i == 501 { // two pages
+				want = append(want, "gap expired after 1300")
+			}
+			want = append(want, fmt.Sprintf("present shop/p%04d@%d", i, 101+i))
+		}
+		check(t, r.said("pods"), append(want, "deleted shop/p0000@1302 inferred", "synced 698 -1 (0 net, 1 inferred) at 1302", "stopped at 1302")...)
+		if n := srv.Count(watchtest.Lists()); n != 9 {
+			t.Errorf("%d LISTs, want 3 of the first pass, 4 of the second and 2 before the watch", n)
+		}
+	})
+}

@@ -1,0 +1,64 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"k8s.io/apimachinery/pkg/fields"
+
+	"watcher/internal/event"
+)
+
+// errInexact says that the API server ignores which version it is asked for, as some aggregated APIs do. What it answers
+// is of another time, and proves nothing.
+var errInexact = errors.New("the API server does not answer for exact versions")
+
+// sparse reads the same objects without their bodies.
+func (s *source) sparse() *source {
+	c := *s
+	c.sel.Payload, c.cutter.body = PayloadMetadata, false
+	return &c
+}
+
+// named reads one object, whatever the selectors say of it.
+func (s *source) named(namespace, name string) *source {
+	c := *s
+	c.sel.Namespace, c.sel.LabelSelector = namespace, ""
+	c.sel.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
+	return &c
+}
+
+// at returns the object that the source selects as it was at a version, or nil if it did not exist. The error may be
+// errInexact. etcd reads one key, and the API server answers as long as it remembers the version, 5 to 10 minutes (KEP-365,
+// "exact" in https://kubernetes.io/docs/reference/using-api/api-concepts/#resourceversion-in-lists).
+func (s *source) at(ctx context.Context, version string) (*frame, error) {
+	return s.listAt(version).first(ctx)
+}
+
+// A departure is what it means that an object no longer comes with the selectors.
+type departure struct {
+	as        event.Type // Deleted or Left
+	ambiguous bool       // nobody can tell which
+}
+
+// departure finds out whether an object that is gone at a version was deleted, or left the selectors. A read of the present
+// would not do: it may have left, come back and been deleted since.
+func (s *stream) departure(ctx context.Context, o *event.Object, version string) departure {
+	if !s.mayLeave {
+		return departure{as: event.Deleted}
+	}
+	src := s.src.named(o.Namespace, o.Name)
+	for wait := 100 * time.Millisecond; ; wait *= 2 {
+		f, err := src.at(ctx, version)
+		switch {
+		case err == nil && (f == nil || f.Object.UID != o.UID):
+			return departure{as: event.Deleted}
+		case err == nil:
+			return departure{as: event.Left}
+		case classify(err) != retry, errors.Is(err, errInexact), wait > 10*time.Second, ctx.Err() != nil:
+			return departure{event.Left, true}
+		}
+		sleep(ctx, max(wait, retryAfter(err)))
+	}
+}

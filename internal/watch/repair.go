@@ -1,0 +1,375 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"go.uber.org/zap"
+
+	"watcher/internal/event"
+)
+
+const (
+	// fineFor is how long a repair may read object by object; what is left then comes from a LIST.
+	fineFor = time.Minute
+	// aheadTimeout is how long a watch that was opened before a repair may live.
+	aheadTimeout = 30 * time.Minute
+	// stuckAfter is how often in a row a version may fail to be read until another one is tried.
+	stuckAfter = 8
+	// readers are how many point reads are under way at once.
+	readers = 16
+)
+
+// A key names an object within its resource.
+type key struct{ namespace, name string }
+
+// A repair is what is known of a gap while it is healed: only keys and versions are kept.
+type repair struct {
+	from     string // the position before the gap
+	to       string // the version up to which it will be healed
+	asOf     time.Time
+	finest   time.Time         // until when objects are read one by one
+	reads    int               // that may still be spent
+	list     *list             // of what exists, while it is read
+	listed   int               // objects that exist
+	gone     map[key]struct{}  // were there, and are not
+	how      map[key]departure // of gone, with selectors
+	todo     map[key]struct{}  // are there in a state that has not been written
+	attempts int               // to read states at from
+	ahead    *readahead        // the watch after to
+}
+
+// gap says that changes after the position may have gone unseen. From here on everything that is written belongs to it.
+func (s *stream) gap(ctx context.Context, reason, from string, asOf time.Time) {
+	s.stats.gap(reason)
+	s.repairedAt = time.Now()
+	s.log.Warn("changes may have gone unseen", zap.String("after", from), zap.String("reason", reason))
+	s.put(ctx, s.statement(event.Gap, event.GapData{Reason: reason, From: from, FromTime: asOf.UTC(), ToTime: time.Now().UTC()}))
+	s.origin, s.wrote, s.healed = event.Repair, event.SyncedData{}, event.Healed{}
+	s.blind = s.incomplete
+}
+
+// repair writes the gap after the position, and heals it:
+//
+//	gap ─▶ compare what exists with the ledger ─▶ open the watch behind that ─▶ heal what differs ─▶ synced ─▶ follow
+//
+// The position stays where it is until synced. A crash in between begins again with the gap, and with a ledger that knows
+// what was written: nothing is written twice.
+func (s *stream) repair(ctx context.Context) (state, error) {
+	// What is compared with the ledger must be of the same history.
+	switch back, err := s.isRewound(ctx, s.witness); {
+	case err != nil:
+		return s.repair, err
+	case back:
+		return s.rewind, nil
+	}
+	reason := "expired"
+	switch {
+	case s.cause != "":
+		reason = s.cause
+	case time.Since(s.stalledAt) < time.Minute: // while the sink took nothing the API server gave up on us
+		reason = "sink"
+	}
+	s.gap(ctx, reason, s.pos.ResourceVersion, s.pos.AsOf)
+	s.cause, s.badAt, s.empty, s.probed, s.forgotten = "", "", 0, time.Time{}, false
+	s.gapOpen = &repair{from: s.pos.ResourceVersion, finest: time.Now().Add(fineFor), reads: s.budget}
+	return s.compare, nil
+}
+
+// compare finds what differs between what exists and the ledger, and opens the watch that goes on behind it. Where exact
+// reads are not to be had one pass over the whole objects does it all: they are of the list's version. A list that breaks
+// off is gone on with.
+func (s *stream) compare(ctx context.Context) (state, error) {
+	r := s.gapOpen
+	r.close()
+	if err := s.rebuild(ctx); err != nil {
+		return s.compare, err
+	}
+	if s.inexact {
+		s.list = s.src.list()
+		return s.snapshot, nil
+	}
+	if r.list == nil {
+		r.list, r.todo, r.gone, r.how, r.listed = s.src.sparse().list(), map[key]struct{}{}, map[key]struct{}{}, nil, 0
+		s.newest = event.Witness{}
+		s.ledger.newRound()
+	}
+	for f, err := range r.list.items(ctx) {
+		if err != nil {
+			return s.compareLater(err)
+		}
+		s.stuck = 0
+		if !s.compareOne(r, f) {
+			return s.rewind, nil
+		}
+	}
+	l := r.list
+	if r.list = nil; ctx.Err() != nil {
+		return nil, nil
+	}
+	for o := range s.ledger.unmarked() {
+		r.gone[key{o.Namespace, o.Name}] = struct{}{}
+	}
+	if back, err := s.isBehind(l.version); back || err != nil || newer(r.to, l.version) {
+		return s.rewind, err
+	}
+	r.to, r.asOf = l.version, l.asOf
+	w, err := s.src.watch(ctx, r.to, aheadTimeout)
+	if err != nil {
+		return s.compare, err
+	}
+	r.ahead = readAhead(w, s.out.reserve)
+	return s.heal, nil
+}
+
+// compareLater is what follows on a list that failed.
+func (s *stream) compareLater(err error) (state, error) {
+	if apierrors.IsNotAcceptable(err) {
+		s.inexact = true
+		return s.compare, nil
+	}
+	if s.stuck++; classify(err) == expired || s.stuck > stuckAfter {
+		s.gapOpen.list, s.stuck = nil, 0
+	}
+	return s.compare, err
+}
+
+// compareOne compares one object that exists. It is not ok if the API server's history is another one.
+func (s *stream) compareOne(r *repair, f *frame) (ok bool) {
+	defer f.free()
+	r.listed++
+	if newer(f.Object.ResourceVersion, s.newest.ResourceVersion) {
+		s.newest = witness(&f.Object)
+	}
+	switch s.ledger.relate(&f.Object) {
+	case same:
+	case forged:
+		return false
+	default:
+		r.todo[key{f.Object.Namespace, f.Object.Name}] = struct{}{}
+	}
+	return true
+}
+
+// close ends the watch that was opened ahead.
+func (r *repair) close() {
+	if r != nil && r.ahead != nil {
+		r.ahead.Stop()
+		r.ahead = nil
+	}
+}
+
+// rebuild completes a ledger that does not know all that existed at the position, as long as etcd remembers. It does so before
+// a deletion is written: a ledger that is rebuilt after that would make it come again.
+func (s *stream) rebuild(ctx context.Context) error {
+	if !s.blind || s.inexact {
+		return nil
+	}
+	for f, err := range s.src.sparse().listAt(s.gapOpen.from).items(ctx) {
+		switch {
+		case errors.Is(err, errInexact), apierrors.IsNotAcceptable(err):
+			s.inexact = true
+			return nil
+		case classify(err) == expired && err != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		// What was written just ahead of the position is known; a deletion has left no trace.
+		if s.ledger.get(f.Object.Namespace, f.Object.Name) == nil && !slices.Contains(s.pos.Ahead, f.Object.Incarnation()) {
+			s.remember(ctx, f)
+		} else {
+			f.free()
+		}
+	}
+	s.blind, s.incomplete = false, false
+	s.put(ctx, item{stream: s.Stream, after: s.pos, complete: true})
+	return nil
+}
+
+// remember takes a state into the ledger, also the sink's, that nobody is told of.
+func (s *stream) remember(ctx context.Context, f *frame) {
+	if s.src.sel.Payload == PayloadFull {
+		f.Object.Hashes.Spec, f.Object.Hashes.Status = 0, 0 // they were not sent
+	}
+	s.ledger.put(&f.Object)
+	f.Stream, f.Type, f.Time, f.Origin, f.Filtered = s.Stream, event.Present, time.Now(), event.Repair, true
+	s.put(ctx, s.item(f))
+}
+
+// heal writes what compare has found: deletions first, so that an object that was made anew under its name comes after.
+// What it has written it does not write again after an error.
+func (s *stream) heal(ctx context.Context) (state, error) {
+	r := s.gapOpen
+	err := s.healGone(ctx, r)
+	if err == nil {
+		err = s.healTodo(ctx, r)
+	}
+	if s.stuck++; err == nil {
+		s.stuck = 0
+	}
+	switch {
+	case errors.Is(err, errInexact), err == nil && len(r.todo) > 0 && ctx.Err() == nil:
+		s.inexact = true // it answers, but not for the version that it was asked for
+		return s.compare, nil
+	case err != nil && (classify(err) == expired || s.stuck > stuckAfter): // this took longer than etcd remembers, or it was restored
+		s.stuck = 0
+		return s.compare, nil
+	case err != nil:
+		return s.heal, err
+	case ctx.Err() != nil:
+		return nil, nil
+	}
+	s.synced(ctx, r.to, r.asOf)
+	return s.resume, nil
+}
+
+// healGone writes the deletions, each with the object's state at the gap's beginning if it can still be had.
+func (s *stream) healGone(ctx context.Context, r *repair) error {
+	if s.tellDepartures(ctx, r); ctx.Err() != nil { // what was not asked is not to be called ambiguous
+		return nil
+	}
+	if s.src.cutter.body && r.attempts < 3 {
+		err := s.states(ctx, r, r.from, r.gone, func(f *frame) {
+			k := key{f.Object.Namespace, f.Object.Name}
+			e := s.ledger.get(k.namespace, k.name)
+			if e == nil || !s.ledger.is(e, f.Object.UID) || !s.ledger.at(e, f.Object.ResourceVersion) {
+				f.free() // something newer of it is written already
+				return
+			}
+			f.Stale = true
+			s.depart(ctx, f, r.how[k], r.to)
+			delete(r.gone, k)
+		})
+		if err != nil && classify(err) == retry && !errors.Is(err, errInexact) {
+			r.attempts++
+			return err
+		}
+	}
+	for k := range r.gone {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if e := s.ledger.get(k.namespace, k.name); e != nil {
+			s.depart(ctx, &frame{Event: event.Event{Object: s.ledger.object(k.namespace, k.name, e)}}, r.how[k], r.to)
+		}
+		delete(r.gone, k)
+	}
+	return nil
+}
+
+// tellDepartures finds out which of the objects that are gone left the selectors, as far as the budget allows.
+func (s *stream) tellDepartures(ctx context.Context, r *repair) {
+	if !s.mayLeave || len(r.how) > 0 {
+		return
+	}
+	r.how = make(map[key]departure, len(r.gone))
+	var asked []event.Object
+	for k := range r.gone {
+		r.how[k] = departure{event.Left, true}
+		if e := s.ledger.get(k.namespace, k.name); e != nil && r.reads > 0 {
+			r.reads--
+			asked = append(asked, s.ledger.object(k.namespace, k.name, e))
+		}
+	}
+	i := 0
+	for d := range inParallel(asked, func(o event.Object) departure { return s.departure(ctx, &o, r.to) }) {
+		r.how[key{asked[i].Namespace, asked[i].Name}] = d
+		i++
+	}
+}
+
+// healTodo writes the states at the version up to which the gap is healed.
+func (s *stream) healTodo(ctx context.Context, r *repair) error {
+	return s.states(ctx, r, r.to, r.todo, func(f *frame) {
+		delete(r.todo, key{f.Object.Namespace, f.Object.Name})
+		s.found(ctx, f, r.to)
+	})
+}
+
+// states hands over the wanted objects as they were at a version: read one by one while they are few, else picked from
+// one LIST.
+func (s *stream) states(ctx context.Context, r *repair, version string, wanted map[key]struct{}, take func(*frame)) error {
+	if len(wanted) == 0 {
+		return nil
+	}
+	if few := max(64, r.listed/20); len(wanted) <= few && len(wanted) <= r.reads && time.Now().Before(r.finest) {
+		return s.statesOneByOne(ctx, r, version, wanted, take)
+	}
+	for f, err := range s.src.listAt(version).items(ctx) {
+		if err != nil {
+			return err
+		}
+		if _, ok := wanted[key{f.Object.Namespace, f.Object.Name}]; ok {
+			take(f)
+		} else {
+			f.free()
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *stream) statesOneByOne(ctx context.Context, r *repair, version string, wanted map[key]struct{}, take func(*frame)) error {
+	keys := make([]key, 0, len(wanted))
+	for k := range wanted {
+		keys = append(keys, k)
+	}
+	type read struct {
+		f   *frame
+		err error
+	}
+	for got := range inParallel(keys, func(k key) (got read) {
+		got.f, got.err = s.src.object(k).at(ctx, version)
+		return got
+	}) {
+		r.reads--
+		switch {
+		case got.err != nil:
+			return got.err
+		case ctx.Err() != nil:
+			return nil
+		case got.f != nil:
+			take(got.f)
+		}
+	}
+	return nil
+}
+
+// object narrows the source down to one of its objects.
+func (s *source) object(k key) *source {
+	c := s.named(k.namespace, k.name)
+	c.sel.LabelSelector = s.sel.LabelSelector
+	if s.sel.FieldSelector != "" {
+		c.sel.FieldSelector += "," + s.sel.FieldSelector
+	}
+	return c
+}
+
+// inParallel yields what read returns for each key, in their order, a few at a time. It returns when all that were begun
+// are done.
+func inParallel[K, T any](keys []K, read func(K) T) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for some := range slices.Chunk(keys, readers) {
+			results := make([]T, len(some))
+			var wg sync.WaitGroup
+			for i, k := range some {
+				wg.Go(func() { results[i] = read(k) })
+			}
+			wg.Wait()
+			for _, r := range results {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
