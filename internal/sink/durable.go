@@ -20,6 +20,9 @@ const (
 	takenInterval = 10 * time.Millisecond
 	// maxSteps bounds what waits for an acknowledgement. What is more goes into the last step: then that one waits longer.
 	maxSteps = 256
+	// maxPending is how many events may wait before they are saved at once: a first list of 100 000 objects would take
+	// 100 MB otherwise.
+	maxPending = 8192
 )
 
 // durable is the half of Lines that outlives the process. It saves what the medium has acknowledged, never more: a
@@ -30,10 +33,12 @@ type durable struct {
 	stop   chan struct{} // not nil: loop runs until it is closed
 	done   sync.WaitGroup
 	more   chan struct{} // holds a token while there may be something to save
+	hurry  chan struct{} // holds one while that is much
 
 	mu      sync.Mutex
 	written int64 // bytes of whole batches
 	steps   []*step
+	pending int   // events in steps
 	trouble error // of the last attempt to save
 
 	// Of the goroutine in loop alone, and of close after it.
@@ -42,7 +47,7 @@ type durable struct {
 }
 
 func newDurable(state *StateDir, m medium) *durable {
-	return &durable{state: state, medium: m, more: make(chan struct{}, 1), spare: sync.Pool{New: func() any { return newStep() }}}
+	return &durable{state: state, medium: m, more: make(chan struct{}, 1), hurry: make(chan struct{}, 1), spare: sync.Pool{New: func() any { return newStep() }}}
 }
 
 // begin comes before anything is written: a kill must not leave a torn line and a state that says it was closed.
@@ -90,13 +95,21 @@ func (d *durable) add(b event.Batch, upTo int64) {
 	}
 	d.steps[last].fold(b)
 	d.steps[last].upTo, d.written = upTo, upTo
+	signal(d.more)
+	if d.pending += len(b.Events); d.pending >= maxPending {
+		signal(d.hurry)
+	}
+}
+
+// signal leaves a token in a channel that has room for one.
+func signal(c chan struct{}) {
 	select {
-	case d.more <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// loop saves once a second, as long as there is something to save.
+// loop saves once a second, as long as there is something to save; earlier if there is much.
 func (d *durable) loop(stop <-chan struct{}) {
 	for {
 		select {
@@ -107,6 +120,7 @@ func (d *durable) loop(stop <-chan struct{}) {
 		for left := true; left; {
 			select {
 			case <-time.After(saveInterval):
+			case <-d.hurry:
 			case <-stop:
 				return
 			}
@@ -115,22 +129,28 @@ func (d *durable) loop(stop <-chan struct{}) {
 	}
 }
 
-// look saves what can be saved, and says whether something is left.
+// look saves what the medium has acknowledged, and says whether something is left.
 func (d *durable) look() (left bool) {
-	err := d.save(false)
+	d.mu.Lock()
+	written, waiting := d.written, len(d.steps) > 0
+	d.mu.Unlock()
+	var acknowledged int64
+	var err error
+	if waiting {
+		acknowledged, err = d.medium.acknowledged(written)
+	}
+	err = cmp.Or(d.save(acknowledged, false), err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.trouble = err
 	return len(d.taken) > 0 || len(d.steps) > 0
 }
 
-// save makes what the medium has acknowledged durable; what cannot be saved stays in taken. The run is clean only if
-// nothing is left.
-func (d *durable) save(clean bool) error {
-	unacknowledged := d.take()
-	clean = clean && unacknowledged == nil && len(d.steps) == 0
+// save saves the steps up to acknowledged. What cannot be saved stays in taken.
+func (d *durable) save(acknowledged int64, clean bool) error {
+	d.take(acknowledged)
 	if len(d.taken) == 0 && !clean {
-		return unacknowledged
+		return nil
 	}
 	if err := d.state.save(d.taken, clean); err != nil {
 		return err
@@ -141,54 +161,48 @@ func (d *durable) save(clean bool) error {
 	}
 	clear(d.taken)
 	d.taken = d.taken[:0]
-	return unacknowledged
+	return nil
 }
 
-// take moves the steps that the medium has acknowledged to taken: nobody adds to them any more.
-func (d *durable) take() error {
-	d.mu.Lock()
-	written, waiting := d.written, len(d.steps) > 0
-	d.mu.Unlock()
-	if !waiting {
-		return nil
-	}
-	acknowledged, err := d.medium.acknowledged(written)
+// take moves steps to taken: nobody adds to them any more.
+func (d *durable) take(acknowledged int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := 0
 	for n < len(d.steps) && d.steps[n].upTo <= acknowledged {
 		n++
 	}
+	for _, s := range d.steps[:n] {
+		d.pending -= s.events
+	}
 	d.taken = append(d.taken, d.steps[:n]...)
 	d.steps = slices.Delete(d.steps, 0, n)
-	return err
 }
 
-// close waits until all is acknowledged, or ctx ends, and saves. closed is why nothing can be written any more, torn
-// says that the last line may be.
+// close waits until all is acknowledged, or ctx ends, and saves what is. closed is why nothing can be written any more:
+// then it does not wait. torn says that the last line may be.
 func (d *durable) close(ctx context.Context, closed error, torn bool) error {
 	d.halt()
-	waited := closed
-	if waited == nil {
-		waited = d.await(ctx)
-	}
-	err := d.save(waited == nil && !torn)
-	return errors.Join(cmp.Or(err, waited), d.state.Close())
+	acknowledged, missing := d.await(ctx, closed)
+	err := d.save(acknowledged, missing == nil && !torn)
+	return errors.Join(cmp.Or(err, missing), d.state.Close())
 }
 
-// await returns when all that was written is acknowledged.
-func (d *durable) await(ctx context.Context) error {
+// await returns what is acknowledged, and why it is not all.
+func (d *durable) await(ctx context.Context, closed error) (int64, error) {
 	for {
 		acknowledged, err := d.medium.acknowledged(d.written)
 		switch {
+		case closed != nil:
+			return acknowledged, closed
 		case err != nil || acknowledged >= d.written:
-			return err
+			return acknowledged, err
 		case d.medium.deserted():
-			return fmt.Errorf("%w: the reader left without the last events: %w", event.ErrClosed, syscall.EPIPE)
+			return acknowledged, fmt.Errorf("%w: the reader left without the last events: %w", event.ErrClosed, syscall.EPIPE)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the reader did not take the last %d bytes; the next run writes them again", d.written-acknowledged)
+			return acknowledged, fmt.Errorf("the reader did not take the last %d bytes; the next run writes them again", d.written-acknowledged)
 		case <-time.After(takenInterval):
 		}
 	}

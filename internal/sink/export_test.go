@@ -70,6 +70,13 @@ func (l *Lines) LimitState(bytes int) {
 // NoSync leaves it to the kernel when the state is written.
 func (l *Lines) NoSync() { l.durable.state.db.NoSync = true }
 
+// DoubtLastSave makes of the last save one of which it is not known that it is there.
+func (l *Lines) DoubtLastSave() {
+	l.durable.mu.Lock()
+	defer l.durable.mu.Unlock()
+	l.durable.state.about.Sum = 4711
+}
+
 // Steps is how many steps wait.
 func (l *Lines) Steps() int {
 	l.durable.mu.Lock()

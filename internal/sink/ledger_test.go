@@ -147,7 +147,7 @@ func TestALedgerMayBeReadWhileAnotherStreamIsSaved(t *testing.T) {
 }
 
 func TestARecordThatCannotBeReadIsAnError(t *testing.T) {
-	l := reopen(t, &medium{}, saved(t, present(stream, event.Checkpoint{}, event.Object{Name: "a"}, event.Object{Name: "b"})))
+	l := reopen(t, &medium{}, saved(t, present(stream, event.Checkpoint{}, event.Object{Name: "a"}, event.Object{Name: "b", UID: "u"})))
 	l.SpoilRecord(t, stream.Key(), event.Object{Name: "b"})
 	held, err := l.Recover(t.Context())
 	must(t, err)

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"iter"
 	"maps"
@@ -20,14 +21,28 @@ const fillPercent = 0.9
 func (s *StateDir) save(steps []*step, clean bool) error {
 	next := s.about
 	next.Clean = clean
-	err := guarded(func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error { return next.put(tx, steps) })
+	err := s.db.Update(func(tx *bbolt.Tx) (err error) {
+		if next.Sum, err = sumIn(tx); err != nil {
+			return err
+		}
+		return next.put(tx, steps)
 	})
 	if err != nil {
 		return fmt.Errorf("save the position in %s: %w", s.dir, err)
 	}
 	s.about = next
 	return nil
+}
+
+// sumIn is the sum as a transaction finds it. The last one may be there although it ended with an error.
+func sumIn(tx *bbolt.Tx) (uint64, error) {
+	b := tx.Bucket([]byte(aboutBucket))
+	if b == nil {
+		return 0, nil
+	}
+	var a about
+	err := json.Unmarshal(b.Get([]byte(aboutKey))[sealSize:], &a)
+	return a.Sum, err
 }
 
 func (a *about) put(tx *bbolt.Tx, steps []*step) error {
@@ -157,11 +172,9 @@ func (s *StateDir) Ledger(stream string) iter.Seq2[event.Object, error] {
 	return func(yield func(event.Object, error) bool) {
 		var next []byte
 		for objects := make([]event.Object, 0, atOnce); ; objects = objects[:0] {
-			err := guarded(func() error {
-				return s.db.View(func(tx *bbolt.Tx) (err error) {
-					objects, next, err = readSome(tx, ledgerPrefix+stream, next, objects)
-					return err
-				})
+			err := s.db.View(func(tx *bbolt.Tx) (err error) {
+				objects, next, err = readSome(tx, ledgerPrefix+stream, next, objects)
+				return err
 			})
 			for _, o := range objects {
 				if !yield(o, nil) {

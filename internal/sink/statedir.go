@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -145,30 +144,14 @@ func hasName(f *os.File, path string) bool {
 // openBolt gives bbolt a file that is locked, and inspected or empty; it is closed if that fails. Without a list of free
 // pages in the file a transaction writes less, and a start reads all pages, which inspect has done anyway.
 func openBolt(f *os.File) (*bbolt.DB, error) {
-	var db *bbolt.DB
-	err := guarded(func() (err error) {
-		db, err = bbolt.Open(f.Name(), 0o600, &bbolt.Options{
-			NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
-			OpenFile: func(string, int, os.FileMode) (*os.File, error) { return f, nil },
-		})
-		return err
+	db, err := bbolt.Open(f.Name(), 0o600, &bbolt.Options{
+		NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+		OpenFile: func(string, int, os.FileMode) (*os.File, error) { return f, nil },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", f.Name(), err)
 	}
 	return db, nil
-}
-
-// guarded makes an error of what bbolt does when the disk or somebody else changes a file under its hands: it panics, or
-// touches memory that has no file behind it any more.
-func guarded(f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w (%v)", errDamaged, r)
-		}
-	}()
-	return f()
 }
 
 // syncDir makes a name in a directory durable.

@@ -15,6 +15,7 @@ type step struct {
 	cluster string
 	streams map[string]event.Checkpoint
 	ledgers map[string]*delta
+	events  int // that were folded
 
 	key []byte // reused
 }
@@ -37,7 +38,7 @@ func newStep() *step {
 
 // clear makes a step of nothing.
 func (s *step) clear() {
-	s.upTo, s.cluster = 0, ""
+	s.upTo, s.cluster, s.events = 0, "", 0
 	clear(s.streams)
 	for _, d := range s.ledgers {
 		d.dropped = false
@@ -51,6 +52,7 @@ func (s *step) fold(b event.Batch) {
 		s.cluster = b.ClusterUID
 	}
 	maps.Copy(s.streams, b.Streams)
+	s.events += len(b.Events)
 	for _, ev := range b.Events {
 		switch ev.Type {
 		case event.Present, event.Added, event.Modified:

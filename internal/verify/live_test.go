@@ -195,6 +195,48 @@ func TestWhatAKillLeftBehindIsNoDifference(t *testing.T) {
 	equal(t, b.lines, "20", "shop/a@15", "shop/x@11")
 }
 
+// TestWhatIsAheadOfThePositionIsKnown: the run that resumes at the position knows it, and does not write it again.
+func TestWhatIsAheadOfThePositionIsKnown(t *testing.T) {
+	b, p := begun()
+	p.added("shop/x@220")
+	p.deleted("shop/b@220")
+	p.stopped("219")
+	equal(t, b.lines, "219", "shop/a@3", "shop/b@5")
+	b.starts()
+	p.started("219", true)
+	p.gap("expired", "219")
+	p.object(event.Added, event.Repair, "shop/y@223")
+	p.repaired("225", "known", 0, 1)
+	equal(t, b.lines, "225", "shop/a@3", "shop/x@220", "shop/y@223")
+}
+
+// TestWhatIsVoidIsNotTheLastWord: what a repair with a filter left out has moved on, and what left may be back.
+func TestWhatIsVoidIsNotTheLastWord(t *testing.T) {
+	b := newBook()
+	p := b.pods()
+	p.filter = []string{"spec"}
+	b.starts()
+	p.started("10", false)
+	for _, what := range []string{"shop/a@3", "shop/b@5", "shop/c@6"} {
+		p.present(what)
+	}
+	p.synced("10", 3)
+	p.object(event.Modified, event.Live, "shop/a@11", func(ev *event.Event) { ev.Object.Body = body(&ev.Object, `{"node":"n2"}`) })
+	p.object(event.Left, event.Live, "shop/b@12")
+	p.deleted("shop/c@13")
+	p.seq -= 3
+	b.starts()
+	p.started("10", true)
+	p.gap("expired", "10")
+	p.object(event.Deleted, event.Repair, "shop/c@20", inferred)
+	p.repaired("20", "known", 0, 0, 0, 1)
+	equal(t, b.lines, "20", "shop/a@15", "shop/b@17")
+	equal(t, b.lines, "20")
+	if _, got := compared(t, b.lines, "20", cluster("shop/a@15", "shop/b@17", "shop/c@6")); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestOtherSelectorsTakeThePlace: what they were before is history.
 func TestOtherSelectorsTakeThePlace(t *testing.T) {
 	b, p := begun()

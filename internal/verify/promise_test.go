@@ -95,6 +95,19 @@ func TestWhatTheLogSaysItMissedIsFound(t *testing.T) {
 			b.starts()
 			p.started("20", true)
 		}, []verify.Kind{verify.Unhealed, verify.Unhealed}},
+		"ACrashBehindWhatEndedARewind": {func(b *book, p *pen) {
+			p.gap("rewind", "10")
+			p.object(event.Present, event.Repair, "shop/a@2")
+			p.object(event.Deleted, event.Repair, "shop/b@4", inferred)
+			p.repaired("4", "known", 1, 0, 0, 1)
+			p.modified("shop/a@5") // of all this the first event is saved
+			b.starts()
+			p.seq -= 2
+			p.started("6", false)
+			p.present("shop/a@5")
+			p.object(event.Deleted, event.Snapshot, "shop/b@6", inferred)
+			p.synced("6", 1, 0, 0, 1)
+		}, []verify.Kind{verify.Restart}},
 		"ASecondGapInARepair": {func(_ *book, p *pen) {
 			p.gap("expired", "10")
 			p.gap("sink", "12")

@@ -1,6 +1,7 @@
 package watch_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -65,8 +66,10 @@ func crashes(t *testing.T, settle, prepare, meanwhile func(*watchtest.Server), c
 			prepare(srv)
 			pass(2 * time.Minute)
 			select {
-			case <-r.done:
-				died = true
+			case err := <-r.done:
+				if died = true; !errors.Is(err, event.ErrClosed) {
+					t.Errorf("died of %v", err)
+				}
 				revive(sink)
 				meanwhile(srv)
 				r = start(t, srv, sink, []string{"pods"}, edits...)

@@ -173,10 +173,11 @@ func (l *ledger) relate(o *event.Object) relation {
 	}
 	e.round = l.round
 	at := l.at(e, o.ResourceVersion)
+	version, ordered := packVersion(o.ResourceVersion)
 	switch {
 	case at && e.attribution == o.Attribution:
 		return same
-	case at, !e.isOdd && e.version > 0 && newer(unpackVersion(e.version), o.ResourceVersion):
+	case at, ordered && !e.isOdd && version < e.version:
 		return forged
 	}
 	return changed

@@ -176,7 +176,7 @@ func TestALostAcknowledgementTakesTheLedgerNowhere(t *testing.T) {
 		sink.stall = nil
 		sink.mu.Unlock()
 		close(stall)
-		pass(time.Minute)
+		pass(20 * time.Second)
 		if lost != 2 {
 			t.Fatalf("%d events lost their acknowledgement", lost)
 		}
