@@ -37,7 +37,7 @@ image: ## a container image with docker, podman or buildah: IMAGE (watcher:VERSI
 	DOCKER_BUILDKIT=1 $(BUILDER) build -t $(IMAGE) --build-arg VERSION=$(VERSION) $(addprefix --platform=,$(PLATFORM)) .
 
 .PHONY: demo
-demo: build ## a temporary cluster, things that happen in it, and watcher on it, for DEMO_SECONDS (60)
+demo: build ## watcher at work, killed, started again and verified, in a temporary cluster, for about DEMO_SECONDS (60)
 	@echo "With a cluster of your own you would type: bin/watcher run"
 	@go build -C test -o ../bin/demo ./cmd/demo
 	@exec bin/demo -watcher bin/watcher -seconds $(DEMO_SECONDS)
@@ -79,7 +79,14 @@ worlds: ## WORLDS (10000) simulated worlds from SEED (1) on, and how often each 
 
 .PHONY: e2e
 e2e: build ## tests on a real kube-apiserver, which are built first if need be
-	$(call phase,e2e,go run -C test ./cmd/cluster build && WATCHER=$(CURDIR)/bin/watcher go test -C test -race -count=1 -timeout 20m ./...)
+	$(call phase,e2e,go run -C test ./cmd/cluster build && WATCHER=$(CURDIR)/bin/watcher go test -C test -race -count=1 -timeout 30m ./...)
+
+SOAK_MINUTES ?= 60
+
+.PHONY: soak
+soak: build ## kill watcher again and again under load for SOAK_MINUTES (60), and hold its logs against what happened
+	@go run -C test ./cmd/cluster build
+	@WATCHER=$(CURDIR)/bin/watcher SOAK_MINUTES=$(SOAK_MINUTES) go test -C test -race -count=1 -v -timeout $$(( $(SOAK_MINUTES) + 30 ))m -run TestT26Killed ./e2e
 
 .PHONY: bench
 bench: build ## what it costs beside what people use today: docs/costs.md, about 15 minutes on an idle machine

@@ -192,8 +192,8 @@ type StartedData struct {
 // GapData says after which version, and when, changes may have gone unseen.
 type GapData struct {
 	Reason   string    `json:"reason"`
-	From     string    `json:"from"` // resourceVersion
-	FromTime time.Time `json:"fromTime"`
+	From     string    `json:"from"`              // resourceVersion
+	FromTime time.Time `json:"fromTime,omitzero"` // nothing that happened until then was missed
 	ToTime   time.Time `json:"toTime"`
 }
 

@@ -31,7 +31,6 @@ type Witness struct {
 // A Checkpoint is a position together with all else that a stream goes on from.
 type Checkpoint struct {
 	Position
-	Payload    string // of the run that wrote it: hashes of another payload cannot be compared
 	Epoch      uint64 // how many rewinds there were
 	Healing    string // reason of the gap that is being repaired; "": none is open
 	Incomplete bool   // the ledger may not name every object that exists at the position

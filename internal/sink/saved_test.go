@@ -19,7 +19,7 @@ func TestTheStoredFormatIsWhatItWas(t *testing.T) {
 	odd := event.Object{Name: "web", UID: "u", ResourceVersion: "v1"}
 	c := event.Checkpoint{
 		Position: event.Position{ResourceVersion: "7", AheadAt: "9", Ahead: []string{"u"}, AsOf: time.Date(2026, 11, 23, 21, 4, 5, 0, time.UTC)},
-		Payload:  "full", Epoch: 3, Healing: "expired", Incomplete: true,
+		Epoch:    3, Healing: "expired", Incomplete: true,
 		Witness: event.Witness{Namespace: "shop", Name: "web", UID: "u", ResourceVersion: "9", Attribution: 4711},
 		Seq:     12, Run: 1764018245123, StreamEvents: 5,
 	}
@@ -36,7 +36,7 @@ func TestTheStoredFormatIsWhatItWas(t *testing.T) {
 		hex.EncodeToString(appendRecord(nil, &o)):      "00000000" + "3f" + "0000000000000001" + "0000000000000002" + "0000000000000003" + "0000000000000004" + "0000000000001267" + "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
 		hex.EncodeToString(appendObjectKey(nil, &odd)): "00776562",
 		hex.EncodeToString(appendRecord(nil, &odd)):    "00000000" + "00" + "027631" + "75",
-		string(cJSON[sealSize:]): `{"ResourceVersion":"7","AheadAt":"9","Ahead":["u"],"AsOf":"2026-11-23T21:04:05Z","Payload":"full","Epoch":3,"Healing":"expired","Incomplete":true,` +
+		string(cJSON[sealSize:]): `{"ResourceVersion":"7","AheadAt":"9","Ahead":["u"],"AsOf":"2026-11-23T21:04:05Z","Epoch":3,"Healing":"expired","Incomplete":true,` +
 			`"Witness":{"Namespace":"shop","Name":"web","UID":"u","ResourceVersion":"9","Attribution":4711},"Seq":12,"Run":1764018245123,"StreamEvents":5}`,
 		string(aJSON[sealSize:]): `{"format":1,"cluster":"c","clean":true,"sum":5}`,
 	} {

@@ -97,7 +97,7 @@ func TestAStateIsThereInTheNextRunAsItWas(t *testing.T) {
 	pods, nodes := streamNamed("pods"), streamNamed("nodes")
 	podsAt := event.Checkpoint{
 		Position: event.Position{ResourceVersion: "7", AheadAt: "9", Ahead: []string{"u1", "u2"}},
-		Payload:  "full", Epoch: 3, Healing: "expired", Incomplete: true,
+		Epoch:    3, Healing: "expired", Incomplete: true,
 		Witness: event.Witness{Namespace: "shop", Name: "web", UID: "u", ResourceVersion: "9"},
 		Seq:     1<<64 - 1, Run: 1764018245123, StreamEvents: 12,
 	}

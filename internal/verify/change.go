@@ -84,7 +84,7 @@ func (s *stream) expects(l *line, live bool) bool {
 		s.finding(Order, "an event of the first list, which is over")
 	case l.Data.Gap != "" && (s.phase != repairing || l.Data.Gap != s.gap):
 		s.finding(Order, "an event of the repair of %s, which is not open", l.Data.Gap)
-		s.phase, s.gap = repairing, l.Data.Gap
+		s.phase, s.gap, s.all = repairing, l.Data.Gap, false
 		s.lists(l.n)
 		s.counts[l.is] = 1
 	default:

@@ -81,10 +81,9 @@ func (l *Log) Compare(c Claim, objects iter.Seq2[event.Object, error]) error {
 			said, exists = rec.state()
 		}
 		switch {
-		case exists && said.doubt == void, !exists && known.undecided(o.Incarnation()):
 		case exists:
 			c.s.held(&r, said, &o)
-		case c.s.listed:
+		case c.s.listed && !known.undecided(o.Incarnation()):
 			r.differ(o.Key(), o.UID, 0, "exists in version %s, and by the log it does not", o.ResourceVersion)
 		default:
 			r.Unlisted++

@@ -231,10 +231,47 @@ func TestWhatIsVoidIsNotTheLastWord(t *testing.T) {
 	p.object(event.Deleted, event.Repair, "shop/c@20", inferred)
 	p.repaired("20", "known", 0, 0, 0, 1)
 	equal(t, b.lines, "20", "shop/a@15", "shop/b@17")
-	equal(t, b.lines, "20")
+	equal(t, b.lines, "20", "shop/b@17")
 	if _, got := compared(t, b.lines, "20", cluster("shop/a@15", "shop/b@17", "shop/c@6")); len(got) != 1 {
 		t.Errorf("%v", got)
 	}
+}
+
+// TestAListIsTheLastWord also with a filter, which only a repair knows.
+func TestAListIsTheLastWord(t *testing.T) {
+	b := newBook()
+	p := b.pods()
+	p.filter = []string{"spec"}
+	b.starts()
+	p.started("10", false)
+	p.present("shop/a@3")
+	p.present("shop/b@5") // gone when the list begins again
+	b.starts()
+	p.seq--
+	p.started("20", false)
+	p.synced("20")
+	equal(t, b.lines, "20", "shop/a@3")
+	if _, got := compared(t, b.lines, "20", cluster("shop/a@3", "shop/b@5")); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestPartsOfAnotherPayloadAreNotCompared: the digests are of other bytes.
+func TestPartsOfAnotherPayloadAreNotCompared(t *testing.T) {
+	b := newBook()
+	p := b.pods()
+	p.filter = []string{"spec"}
+	b.starts()
+	p.started("10", false)
+	p.present("shop/a@3")
+	p.synced("10", 1)
+	p.modified("shop/a@11")
+	b.starts()
+	p.payload = "metadata"
+	p.started("10", true)
+	equal(t, b.lines, "10", "shop/a@3")
+	p.progress("12")
+	equal(t, b.lines, "12", "shop/a@11")
 }
 
 // TestOtherSelectorsTakeThePlace: what they were before is history.

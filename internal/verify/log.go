@@ -2,8 +2,8 @@
 // of order or altered, and where the log says itself that it could not see. It reads line by line and keeps, besides
 // about one small record for each object that exists, nothing of the log.
 //
-// What it cannot see: a log that was cut behind its last line, or at the last line of a run that was killed; an object
-// whose bytes were changed but for what the event repeats of them.
+// What it cannot see: a log that was cut behind its last line, or in what was not saved yet of a run that was killed; an
+// object whose bytes were changed but for what the event repeats of them.
 package verify
 
 import (

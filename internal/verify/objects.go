@@ -56,12 +56,9 @@ type record struct {
 	seen    bool   // in the list that it is compared with
 }
 
-// newRun begins a run, which goes on from the event with this seq. With relists all that exists is written again.
-func (o *objects) newRun(seq uint64, relists bool) {
+// newRun begins a run, which goes on from the event with this seq.
+func (o *objects) newRun(seq uint64) {
 	o.flush()
-	if relists {
-		seq = 0
-	}
 	for _, r := range o.byID {
 		if r.now.seq > seq {
 			o.touch(r)
@@ -71,9 +68,19 @@ func (o *objects) newRun(seq uint64, relists bool) {
 	o.dead.void(seq)
 }
 
+// forgetParts forgets digests that are of another payload than those that come.
+func (o *objects) forgetParts() {
+	for _, r := range o.byID {
+		r.now.parts = parts{}
+		if r.at != nil {
+			r.at.parts = parts{}
+		}
+	}
+}
+
 // rewind begins another history: ids and versions of the old one mean nothing in it.
 func (o *objects) rewind() {
-	o.newRun(0, true)
+	o.newRun(0)
 	o.dead = graves{}
 	o.applied, o.at = "", ""
 }
@@ -205,7 +212,7 @@ func (o *objects) synced(position string, deletions, filtered bool) {
 		}
 		o.touch(r)
 		if r.now.doubt == void {
-			r.gone, r.now.parts = !filtered, parts{}
+			r.gone, r.now.parts = r.gone || !filtered, parts{}
 		}
 		r.now.doubt = blind
 	}
@@ -236,10 +243,10 @@ func (o *objects) count() int {
 	return n
 }
 
-// undecided reports whether the last that is known of an object is that it left the selectors, and that is void.
+// undecided reports whether the last that is known of an object is that it is gone, and that is void.
 func (o *objects) undecided(id string) bool {
 	g, buried := o.dead.find(o.hash(id))
-	return buried && !g.final && g.seq == 0
+	return buried && g.seq == 0
 }
 
 func (o *objects) hash(id string) uint64 { return maphash.String(o.seed, id) }

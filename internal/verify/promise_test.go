@@ -99,12 +99,11 @@ func TestWhatTheLogSaysItMissedIsFound(t *testing.T) {
 			p.gap("rewind", "10")
 			p.object(event.Present, event.Repair, "shop/a@2")
 			p.object(event.Deleted, event.Repair, "shop/b@4", inferred)
-			p.repaired("4", "known", 1, 0, 0, 1)
-			p.modified("shop/a@5") // of all this the first event is saved
+			p.repaired("4", "known", 1, 0, 0, 1) // of all this the first event is saved
 			b.starts()
-			p.seq -= 2
+			p.seq--
 			p.started("6", false)
-			p.present("shop/a@5")
+			p.present("shop/a@2")
 			p.object(event.Deleted, event.Snapshot, "shop/b@6", inferred)
 			p.synced("6", 1, 0, 0, 1)
 		}, []verify.Kind{verify.Restart}},
@@ -261,6 +260,35 @@ func TestWhatCannotHaveHappenedIsFound(t *testing.T) {
 			p.seq--
 			p.modified("shop/a@11")
 		}, []verify.Kind{verify.Repeated}},
+		"AVersionTwiceBehindARewindThatIsHealed": {func(b *book, p *pen) {
+			p.gap("rewind", "10")
+			p.object(event.Present, event.Repair, "shop/a@2")
+			p.object(event.Deleted, event.Repair, "shop/b@4", inferred)
+			p.repaired("4", "known", 1, 0, 0, 1)
+			p.modified("shop/a@5")
+			b.starts()
+			p.started("4", true)
+			p.modified("shop/a@5")
+		}, []verify.Kind{verify.Repeated}},
+		"OneLineIsLate": {func(b *book, p *pen) {
+			p.modified("shop/a@11")
+			p.modified("shop/b@12")
+			p.modified("shop/a@13")
+			n := len(b.lines)
+			b.lines[n-2], b.lines[n-1] = b.lines[n-1], b.lines[n-2]
+		}, []verify.Kind{verify.Missing, verify.Order}},
+		"OneLineComesTwice": {func(b *book, p *pen) {
+			p.modified("shop/a@11")
+			p.modified("shop/b@12")
+			b.lines = append(b.lines, b.lines[len(b.lines)-2])
+		}, []verify.Kind{verify.Repeated}},
+		"OneLineOfAnEarlierLog": {func(b *book, _ *pen) {
+			q := b.pen(event.StreamName{Resource: "services", Kind: "Service"})
+			q.seq = 700
+			q.started("10", true)
+			q.seq = 600
+			q.modified("shop/s@11")
+		}, []verify.Kind{verify.Order}},
 		"FilteredGoesBack": {func(_ *book, p *pen) {
 			p.say(event.Progress, event.ProgressData{ResourceVersion: "10", Seq: p.seq, Filtered: 5})
 			p.progress("10")
@@ -474,6 +502,90 @@ func TestWhatMayHappenIsClean(t *testing.T) {
 			write(b, p)
 			expect(t, b.lines)
 		})
+	}
+}
+
+// TestALogMayBeginInTheMiddleOfAList: what the log before has of it is not listed again.
+func TestALogMayBeginInTheMiddleOfAList(t *testing.T) {
+	for name, c := range map[string]struct {
+		write    func(b *book, p *pen)
+		unlisted int
+		want     []verify.Kind
+	}{
+		"ToItsEnd": {func(*book, *pen) {}, 1, nil},
+		"AndANewOne": {func(b *book, p *pen) {
+			b.starts()
+			p.seq = 0
+			p.started("20", false)
+			p.present("shop/a@3")
+			p.synced("20", 1)
+		}, 0, []verify.Kind{verify.Restart}},
+		"AndARepairOfALostGap": {func(_ *book, p *pen) {
+			p.gapID = "pods.gap.1000.3"
+			p.n++
+			p.object(event.Deleted, event.Repair, "shop/c@20", inferred)
+			p.repaired("20", "known", 0, 0, 0, 1)
+		}, 1, []verify.Kind{verify.Order, verify.Missing}},
+		"AndARewind": {func(_ *book, p *pen) {
+			p.gap("rewind", "10")
+			p.object(event.Present, event.Repair, "shop/a@3")
+			p.repaired("20", "known", 1)
+		}, 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBook()
+			p := b.pods()
+			p.seq = 700
+			b.starts()
+			p.started("10", false)
+			p.present("shop/a@3")
+			p.synced("10", 1)
+			c.write(b, p)
+			expect(t, b.lines, c.want...)
+			l := verify.New()
+			for _, line := range b.lines {
+				l.Line([]byte(line))
+			}
+			if err := l.Compare(l.Claims()[0], cluster("shop/a@3", "shop/b@5")); err != nil {
+				t.Fatal(err)
+			}
+			if live := l.Report().Live[0]; live.Unlisted != c.unlisted || live.Different != 1-c.unlisted {
+				t.Errorf("%+v", live)
+			}
+		})
+	}
+}
+
+// TestWhatACrashTookBackIsCounted, and what another beginning leaves behind is not.
+func TestWhatACrashTookBackIsCounted(t *testing.T) {
+	b, p := begun()
+	p.modified("shop/a@11")
+	p.modified("shop/b@12")
+	b.starts()
+	p.seq--
+	p.started("11", true)
+	p.modified("shop/b@12")
+	p.stopped("11")
+	b.starts()
+	p.seq = 0
+	p.started("20", false)
+	if r := read(b.lines); r.Streams[0].Repeated != 1 {
+		t.Errorf("%d repeated", r.Streams[0].Repeated)
+	}
+}
+
+// TestARewindInAnUnfinishedListCoversNothing: what was listed is of another history.
+func TestARewindInAnUnfinishedListCoversNothing(t *testing.T) {
+	b := newBook()
+	p := b.pods()
+	b.starts()
+	p.started("10", false)
+	p.present("shop/a@3")
+	b.starts()
+	p.started("10", false)
+	p.gap("rewind", "10")
+	if r := read(b.lines); r.Streams[0].To != "" {
+		t.Errorf("covered up to %s", r.Streams[0].To)
 	}
 }
 

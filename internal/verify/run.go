@@ -24,12 +24,17 @@ func (s *stream) started(l *line, id statementID, d event.StartedData) {
 		s.sum.Repeated += int(s.seq - d.Seq)
 	}
 	s.reached(d.Seq, d.Seq, "started says that seq is %d, and the last one was %d")
-	s.relists = !d.Resumed && s.epoch > 0 // it has no position since a rewind, then
-	s.objects.newRun(d.Seq, s.relists)
+	s.objects.newRun(d.Seq)
+	if s.relists = !d.Resumed && s.epoch > 0; s.relists { // it has no position since a rewind
+		s.objects.newRun(0)
+	}
+	if d.Payload != s.sum.Payload {
+		s.objects.forgetParts()
+	}
 	s.sum.Filter, s.sum.Payload, s.sum.Stopped = d.Filter, d.Payload, false
 	s.open, s.startedAt, s.ended, s.gap, s.filtered = true, l.n, "", "", 0
 	s.lists(l.n)
-	s.phase, s.all, s.pos, s.newest = listing, !d.Resumed, "", d.ResourceVersion
+	s.phase, s.all, s.pos, s.newest = listing, true, "", d.ResourceVersion
 	if d.Resumed {
 		s.phase = following
 		s.cover(l, d.ResourceVersion)
@@ -84,7 +89,7 @@ func (s *stream) anew(d event.StartedData) {
 }
 
 // follows checks that a stream event is the next of the run.
-func (s *stream) follows(l *line, id statementID) bool {
+func (s *stream) follows(id statementID) bool {
 	switch {
 	case id.run != s.run && s.runs[id.run]:
 		s.finding(Order, "an event of the run %d, which was over", id.run)
@@ -93,7 +98,7 @@ func (s *stream) follows(l *line, id statementID) bool {
 		s.finding(Missing, "an event of the run %d, of which the log has no started", id.run)
 		s.runs[id.run] = true
 		s.run, s.n, s.known, s.holes = id.run, id.n, false, true
-		s.objects.newRun(0, false)
+		s.objects.newRun(0)
 	case id.n == s.n:
 		s.finding(Repeated, "stream event %d of the run comes again", id.n)
 		return false

@@ -62,7 +62,7 @@ func (s *stream) finding(k Kind, format string, args ...any) {
 
 // say takes any other stream event.
 func (s *stream) say(l *line, id statementID) {
-	if !s.follows(l, id) {
+	if !s.follows(id) {
 		return
 	}
 	var err error

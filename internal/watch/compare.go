@@ -19,7 +19,7 @@ func (s *stream) note(f *frame) {
 		f.Actor = f.actor
 	}
 	if f.Type == event.Modified {
-		f.Filtered = s.filters(f.Changed)
+		f.Filtered = s.filters(f.Changed, o.Hashes)
 	}
 	s.ledger.put(o)
 	if f.Origin == event.Live && newer(o.ResourceVersion, s.witness.ResourceVersion) {
@@ -33,7 +33,8 @@ func witness(o *event.Object) event.Witness {
 	return event.Witness{Namespace: o.Namespace, Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion, Attribution: o.Attribution}
 }
 
-// changed compares the hashes of an object's parts.
+// changed compares the hashes of an object's parts. Those of metadata alone have no status: they tell from which payload
+// they are.
 func (s *stream) changed(was, is event.Hashes) event.Parts {
 	parts := event.Parts(0)
 	if was.Spec != is.Spec {
@@ -49,16 +50,20 @@ func (s *stream) changed(was, is event.Hashes) event.Parts {
 	switch {
 	case partial && parts == 0: // it may have been the status
 		return 0
-	case was.Spec == 0, !partial && was.Status == 0:
+	case was.Spec == 0, partial != (was.Status == 0):
 		return 0
 	}
 	return parts | event.Told
 }
 
 // filters is whether a modification that touched these parts is not to be written.
-func (s *stream) filters(parts event.Parts) bool {
-	if s.only == 0 || parts&event.Told == 0 || parts&s.only != 0 {
+func (s *stream) filters(parts event.Parts, is event.Hashes) bool {
+	switch {
+	case s.only == 0, parts&event.Told == 0, parts&s.only != 0:
 		return false
+	case s.src.sel.Payload == PayloadFull:
+		return true
+	default: // the status is not known, nor the spec of what has no generation
+		return s.only&event.Status == 0 && (s.only&event.Spec == 0 || is.Spec != noGeneration)
 	}
-	return s.only&event.Status == 0 || s.src.sel.Payload == PayloadFull // else the status is not known
 }

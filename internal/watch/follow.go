@@ -77,7 +77,7 @@ func (s *stream) follow(ctx context.Context) (state, error) {
 // open opens the watch at the position, unless a repair has done so before it healed.
 func (s *stream) open(ctx context.Context) (watch.Interface, time.Duration, error) {
 	if r := s.gapOpen; r != nil && r.ahead != nil {
-		s.gapOpen = nil
+		s.gapOpen, s.lateUntil = nil, time.Now().Add(time.Minute)
 		return r.ahead, aheadTimeout, nil
 	}
 	timeout := watchTimeout + rand.N(watchTimeout)
@@ -197,6 +197,9 @@ func (s *stream) bookmark(rv string, now time.Time) error {
 	s.bookmarks = true
 	if c, err := compare(rv, s.last()); err != nil || c < 0 {
 		return err
+	}
+	if now.Before(s.lateUntil) {
+		now = s.pos.AsOf
 	}
 	s.pos = event.Position{ResourceVersion: rv, AsOf: now}
 	s.batch = append(s.batch, item{stream: s.Stream, after: s.pos})

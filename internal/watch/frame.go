@@ -121,6 +121,9 @@ func (c *cutter) frame(o *object, raw []byte, names *names) *frame {
 	return f
 }
 
+// noGeneration is Hashes.Spec of an object that was sent without its spec, and has no generation.
+const noGeneration = 1
+
 // hashes are those of o as far as they say something. Without its spec an object has its generation, which moves with it.
 func (c *cutter) hashes(o *object) event.Hashes {
 	if c.metadataOnly {

@@ -165,6 +165,28 @@ func TestT15TheQuestionIsAskedAgain(t *testing.T) {
 	}
 }
 
+// Whoever is stopped before the answer has come writes nothing of it: the next run can tell.
+func TestT15AQuestionThatIsInterruptedIsLeftToTheNextRun(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		srv.Create(watchtest.Pods, "shop/a", web)
+		srv.Create(watchtest.Pods, "shop/b", web)
+		sink := newMemory()
+		r := start(t, srv, sink, []string{"pods"}, selecting)
+		pass(time.Second)
+		rule := srv.On(watchtest.Lists(), watchtest.Fail(500, "InternalError", "etcd is on fire"))
+		srv.Delete(watchtest.Pods, "shop/a")
+		srv.Update(watchtest.Pods, "shop/b", db)
+		pass(time.Second)
+		r.stop(t)
+		rule.Off()
+		r = start(t, srv, sink, []string{"pods"}, selecting)
+		pass(time.Second)
+		r.stop(t)
+		check(t, r.said("pods")[4:], "stopped at 102", "resumed after 102", "deleted shop/a@103", "left shop/b@104", "stopped at 103")
+		audit(t, r, watchtest.Pods)
+	})
+}
+
 // In a gap an object may leave, too; and what etcd has forgotten is ambiguous there. The budget bounds how many are asked.
 func TestT15DeparturesInAGapAreToldApart(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -53,6 +53,9 @@ func (l *list) items(ctx context.Context) iter.Seq2[*frame, error] {
 		for !l.done {
 			more, err := l.page(ctx, func(f *frame) bool { return yield(f, nil) })
 			if err != nil {
+				if l.options.ResourceVersionMatch != "" && classify(err) == refused { // it takes no versions at all
+					err = fmt.Errorf("%w: %w", errInexact, err)
+				}
 				yield(nil, fmt.Errorf("list %s: %w", l.src.res.Name(), err))
 				return
 			}

@@ -168,7 +168,7 @@ func TestPreflightTellsAServerThatIgnoresExact(t *testing.T) {
 		"forgotten": {expired, ""},
 		"lagging":   {watchtest.FailStatus(watchtest.TooLarge(101, 100)), ""},
 		"ignores":   {watchtest.IgnoreExact(), "list pods: the API server does not answer for exact versions: the answer is of version 102"},
-		"refuses":   {watchtest.Fail(400, "BadRequest", "what is that?"), "list pods: what is that?"},
+		"refuses":   {watchtest.Fail(400, "BadRequest", "what is that?"), "list pods: the API server does not answer for exact versions: what is that?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

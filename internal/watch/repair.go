@@ -42,6 +42,7 @@ type repair struct {
 	how      map[key]departure // of gone, with selectors
 	todo     map[key]struct{}  // are there in a state that has not been written
 	attempts int               // to read states at from
+	futile   int               // how often in a row to was forgotten before anything of it was read
 	ahead    *readahead        // the watch after to
 }
 
@@ -88,14 +89,14 @@ func (s *stream) repair(ctx context.Context) (state, error) {
 func (s *stream) compare(ctx context.Context) (state, error) {
 	r := s.gapOpen
 	r.close()
-	if err := s.rebuild(ctx); err != nil {
-		return s.compare, err
-	}
-	if s.inexact {
-		s.list = s.src.list()
-		return s.snapshot, nil
-	}
 	if r.list == nil {
+		if err := s.rebuild(ctx); err != nil {
+			return s.compare, err
+		}
+		if s.inexact {
+			s.list = s.src.list()
+			return s.snapshot, nil
+		}
 		r.list, r.todo, r.gone, r.how, r.listed = s.src.sparse().list(), map[key]struct{}{}, map[key]struct{}{}, nil, 0
 		s.newest = event.Witness{}
 		s.ledger.newRound()
@@ -131,7 +132,7 @@ func (s *stream) compare(ctx context.Context) (state, error) {
 // compareLater is what follows on a list that failed.
 func (s *stream) compareLater(err error) (state, error) {
 	if apierrors.IsNotAcceptable(err) {
-		s.inexact = true
+		s.inexact, s.gapOpen.list = true, nil
 		return s.compare, nil
 	}
 	if s.stuck++; classify(err) == expired || s.stuck > stuckAfter {
@@ -207,6 +208,7 @@ func (s *stream) remember(ctx context.Context, f *frame) {
 // What it has written it does not write again after an error.
 func (s *stream) heal(ctx context.Context) (state, error) {
 	r := s.gapOpen
+	todo := len(r.todo)
 	err := s.healGone(ctx, r)
 	if err == nil {
 		err = s.healTodo(ctx, r)
@@ -220,6 +222,10 @@ func (s *stream) heal(ctx context.Context) (state, error) {
 		return s.compare, nil
 	case err != nil && (classify(err) == expired || s.stuck > stuckAfter): // this took longer than etcd remembers, or it was restored
 		s.stuck = 0
+		if r.futile++; len(r.todo) < todo {
+			r.futile = 0
+		}
+		s.inexact = r.futile > 1 // it remembers nothing but the present
 		return s.compare, nil
 	case err != nil:
 		return s.heal, err

@@ -62,8 +62,12 @@ func (s *stream) isRewound(ctx context.Context, w event.Witness) (bool, error) {
 		return c < 0, err
 	}
 	f, err := s.src.named(w.Namespace, w.Name).at(ctx, w.ResourceVersion)
+	if s.unheard++; err == nil {
+		s.unheard = 0
+	}
 	switch {
-	case errors.Is(err, errInexact), classify(err) == expired && err != nil:
+	case errors.Is(err, errInexact), err != nil && classify(err) == expired, s.unheard > stuckAfter:
+		s.unheard = 0
 		return false, nil // nobody can tell any more
 	case err != nil:
 		return false, fmt.Errorf("look for a state that was seen before: %w", err)
@@ -91,6 +95,6 @@ func (s *stream) rewind(ctx context.Context) (state, error) {
 	s.ledger.forgetVersions()
 	s.log.Error("the API server has been restored from a backup: everything is listed again", zap.String("position", from))
 	s.gap(ctx, rewound, from, asOf)
-	s.list, s.anew, s.gapOpen, s.healing = s.src.list(), true, nil, ""
+	s.list, s.listedAt, s.gapOpen, s.healing = s.src.list(), "", nil, ""
 	return s.snapshot, nil
 }

@@ -227,7 +227,7 @@ func (r *runner) resumeFrom(s *stream) error {
 	if r.state.Ledger == nil || !ok {
 		return nil
 	}
-	err := s.ledger.load(r.state.Ledger(s.Key()), c.Payload == string(s.src.sel.Payload))
+	err := s.ledger.load(r.state.Ledger(s.Key()))
 	if s.healing == rewound && !s.covered() {
 		s.ledger.forgetVersions()
 	}

@@ -24,7 +24,7 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 			}
 			return s.snapshot, err
 		}
-		if back, err := s.isBehind(s.list.version); back || err != nil {
+		if back, err := s.isBehind(s.list.version); back || err != nil || newer(s.listedAt, s.list.version) {
 			return s.rewind, err
 		}
 		s.stuck = 0
@@ -32,7 +32,10 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 		if newer(f.Object.ResourceVersion, s.newest.ResourceVersion) {
 			s.newest = witness(&f.Object)
 		}
-		if s.found(ctx, f, s.list.version); ctx.Err() != nil {
+		if !s.found(ctx, f, s.list.version) {
+			return s.rewind, nil
+		}
+		if ctx.Err() != nil {
 			return s.snapshot, nil
 		}
 	}
@@ -58,22 +61,26 @@ func (s *stream) again(ctx context.Context) {
 	if s.origin == event.Snapshot && s.wrote != (event.SyncedData{}) {
 		s.gap(ctx, "expired", s.list.version, s.list.asOf)
 	}
-	s.list, s.stuck = s.src.list(), 0
+	s.list, s.listedAt, s.stuck = s.src.list(), s.list.version, 0
 }
 
-// found writes a state that exists at a version, unless it is written already.
-func (s *stream) found(ctx context.Context, f *frame, version string) {
+// found writes a state that exists at a version, unless it is written already. It is not ok if the state is of another
+// history than the position.
+func (s *stream) found(ctx context.Context, f *frame, version string) (ok bool) {
 	rel := s.ledger.relate(&f.Object)
-	if rel == same {
+	switch {
+	case rel == same:
 		f.free()
-		return
-	}
-	if rel == recreated {
+		return true
+	case rel == forged && s.covered():
+		f.free()
+		return false
+	case rel == recreated:
 		e := s.ledger.get(f.Object.Namespace, f.Object.Name)
 		old := s.ledger.object(f.Object.Namespace, f.Object.Name, e)
 		s.depart(ctx, &frame{Event: event.Event{Object: old}}, departure{as: event.Deleted}, version)
 	}
-	healed := s.origin == event.Repair && !s.anew && s.covered()
+	healed := s.origin == event.Repair && s.covered()
 	switch {
 	case healed && rel != unknown && rel != recreated:
 		f.Type = event.Modified
@@ -86,6 +93,7 @@ func (s *stream) found(ctx context.Context, f *frame, version string) {
 	s.note(f)
 	s.count(&f.Event)
 	s.put(ctx, s.item(f))
+	return true
 }
 
 // covered is whether there is a position, so that what is new has come since.
@@ -147,7 +155,7 @@ func (s *stream) synced(ctx context.Context, version string, asOf time.Time) {
 		d.Healed = &h
 		s.stats.healed(h)
 	}
-	s.incomplete, s.blind, s.anew = false, false, false
+	s.incomplete, s.blind, s.listedAt = false, false, ""
 	s.put(ctx, s.statement(event.Synced, d))
 	s.wrote, s.healed = event.SyncedData{}, event.Healed{}
 	s.well()

@@ -42,19 +42,21 @@ type stream struct {
 	incomplete bool    // the ledger does not know all that exists
 	mayLeave   bool    // an object may stop matching the selectors
 	witness    event.Witness
+	unheard    int       // how often in a row it could not be asked
+	lateUntil  time.Time // until when bookmarks may come late: they lay about while we did not read
 
 	// snapshot and repair
-	list    *list
-	newest  event.Witness // of what is listed
-	origin  event.Origin
-	wrote   event.SyncedData // since the snapshot began, or the gap
-	healed  event.Healed     // likewise
-	healing string           // reason of a gap that a crash left open
-	gapOpen *repair
-	blind   bool // what existed at the gap's beginning is not known
-	anew    bool // everything is written again, behind a rewind
-	stuck   int  // reads of one version that failed in a row
-	inexact bool // the API server does not answer for exact versions
+	list     *list
+	newest   event.Witness // of what is listed
+	listedAt string        // the version of a list that could not be finished
+	origin   event.Origin
+	wrote    event.SyncedData // since the snapshot began, or the gap
+	healed   event.Healed     // likewise
+	healing  string           // reason of a gap that a crash left open
+	gapOpen  *repair
+	blind    bool // what existed at the gap's beginning is not known
+	stuck    int  // reads of one version that failed in a row
+	inexact  bool // the API server does not answer for exact versions
 
 	// follow
 	bookmarks bool // the resource has shown one, so that their absence means something
@@ -107,18 +109,19 @@ func (s *stream) stop() {
 
 // start goes on from the position, if there is one.
 func (s *stream) start(ctx context.Context) (state, error) {
+	if !s.covered() {
+		s.healing = "" // whatever it was, a list of everything is to come
+	}
 	switch {
 	case s.covered():
 		s.resumed = true
 		s.begin(ctx, s.pos.ResourceVersion, false)
 		return s.resume, nil
 	case !s.once && s.ledger.size > 0:
-		s.healing = ""
 		return s.begun, nil
 	case s.initial == InitialNone && !s.once:
 		return s.now(ctx)
 	default:
-		s.healing = ""
 		s.list, s.origin = s.src.list(), event.Snapshot
 		return s.snapshot, nil
 	}
@@ -222,6 +225,6 @@ func (s *stream) put(ctx context.Context, items ...item) {
 	begin := time.Now()
 	s.out.put(ctx, items)
 	if now := time.Now(); now.Sub(begin) >= time.Second { // so long that an API server may give us up
-		s.stalledAt = now
+		s.stalledAt, s.lateUntil = now, now.Add(time.Minute)
 	}
 }

@@ -288,7 +288,7 @@ func (w *writer) stampStatement(t *tally, ev *event.Event) {
 	case event.StartedData:
 		d.Seq = t.Seq
 		ev.Data = d
-		t.open, t.Payload, t.filtered = true, d.Payload, 0
+		t.open, t.filtered = true, 0
 		t.Incomplete = t.Incomplete && d.Resumed || d.Unlisted
 	case event.GapData:
 		t.gap, t.Healing = ev.ID, d.Reason

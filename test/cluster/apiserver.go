@@ -22,27 +22,54 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 			return errors.New("start kube-apiserver: it runs")
 		}
 	}
-	p, err := startProcess(c.dir, "kube-apiserver", c.apiServerPath, c.opts.Detach, c.apiServerArgs()...)
+	p, err := startProcess(c.dir, "kube-apiserver", c.apiServerPath, c.opts.Detach, c.apiServerArgs(c.apiServerAddr)...)
 	if err != nil {
 		return err
 	}
 	c.apiServer = p
+	return serves(ctx, p, c.Config())
+}
+
+// Replica starts a second API server on the same etcd and returns the
+// administrator's access to it when it is ready. Nothing but Stop ends it: what
+// is watched through it is seen whatever becomes of the first.
+func (c *Cluster) Replica(ctx context.Context) (*rest.Config, error) {
+	if c.replica != nil {
+		return nil, errors.New("start a replica of kube-apiserver: there is one")
+	}
+	cfg := c.Config()
+	err := onFreePort(&c.replicaAddr, func() (err error) {
+		c.replica, err = startProcess(c.dir, "replica", c.apiServerPath, c.opts.Detach, c.apiServerArgs(c.replicaAddr)...)
+		if err != nil {
+			return err
+		}
+		cfg.Host = "https://" + c.replicaAddr
+		return serves(ctx, c.replica, cfg)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start a replica of kube-apiserver: %w", err)
+	}
+	return cfg, nil
+}
+
+// serves waits until the API server is ready.
+func serves(ctx context.Context, p *process, cfg *rest.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	client, err := rest.HTTPClientFor(c.Config())
+	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return err
 	}
 	defer client.CloseIdleConnections()
-	return p.ready(ctx, func(ctx context.Context) error { return probe(ctx, client, c.Config().Host+"/readyz") })
+	return p.ready(ctx, func(ctx context.Context) error { return probe(ctx, client, cfg.Host+"/readyz") })
 }
 
 // KillAPIServer ends the API server as a crash would, and waits until it is
 // gone. etcd stays.
 func (c *Cluster) KillAPIServer() error { return c.apiServer.kill() }
 
-func (c *Cluster) apiServerArgs() []string {
-	host, port, _ := net.SplitHostPort(c.apiServerAddr) // an address that freeAddr made
+func (c *Cluster) apiServerArgs(addr string) []string {
+	host, port, _ := net.SplitHostPort(addr) // an address that freeAddr made
 	args := []string{
 		"--bind-address=" + host,
 		"--advertise-address=" + host,

@@ -37,7 +37,9 @@ type Cluster struct {
 	dir                     string
 	etcdPath, apiServerPath string
 	etcdAddr, apiServerAddr string
+	replicaAddr             string
 	etcd, apiServer         *process
+	replica                 *process // nil: there is none
 	ca                      *authority
 	admin                   keyPair
 }
@@ -116,10 +118,10 @@ func (c *Cluster) Kubeconfig() string { return c.file("kubeconfig") }
 // (etcd.log, kube-apiserver.log) and its kubeconfig files.
 func (c *Cluster) Dir() string { return c.dir }
 
-// Stop ends both servers at once, waits until they are gone, and removes the
+// Stop ends all servers at once, waits until they are gone, and removes the
 // temporary folder. A second call does nothing.
 func (c *Cluster) Stop() {
-	for _, p := range []*process{c.apiServer, c.etcd} {
+	for _, p := range []*process{c.replica, c.apiServer, c.etcd} {
 		if p != nil {
 			_ = p.kill() // it fails only for a process that is gone
 		}

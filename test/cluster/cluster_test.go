@@ -69,10 +69,11 @@ func TestCluster(t *testing.T) {
 		{"ExpiredCertificateIsRefused", expiredCertificateIsRefused},
 		{"RestartedServerHasForgottenWhatWasCompacted", restartedServerHasForgottenWhatWasCompacted},
 		{"RestoreGoesBack", restoreGoesBack},
+		{"ReplicaSeesWhatTheOtherCannotServe", replicaSeesWhatTheOtherCannotServe},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, c) })
 	}
-	pids := pids(t, c.Dir())
+	pids := pids(t, c.Dir(), "etcd", "kube-apiserver", "replica")
 	c.Stop()
 	c.Stop()
 	for _, pid := range pids {
@@ -248,6 +249,52 @@ func restoreGoesBack(t *testing.T, c *cluster.Cluster) {
 	t.Logf("created at %s before the restore, at %s after it", lost, createConfigMap(t, c, "later"))
 }
 
+func replicaSeesWhatTheOtherCannotServe(t *testing.T, c *cluster.Cluster) {
+	cfg, err := c.Replica(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Replica(t.Context()); err == nil {
+		t.Error("a second Replica went well, want a refusal")
+	}
+	if err := c.Restore(t.Context(), "none"); err == nil || !strings.Contains(err.Error(), "replica") {
+		t.Errorf("restore beside a replica: %v, want a refusal", err)
+	}
+	maps := client(t, cfg).CoreV1().ConfigMaps("default")
+	before, err := maps.List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := maps.Watch(t.Context(), metav1.ListOptions{ResourceVersion: before.ResourceVersion})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	createConfigMap(t, c, "by-the-first")
+	if err := c.KillAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "by-the-replica"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"by-the-first", "by-the-replica"} {
+		select {
+		case ev := <-w.ResultChan():
+			if cm, is := ev.Object.(*corev1.ConfigMap); !is || cm.Name != want {
+				t.Errorf("%s %v, want ADDED %s", ev.Type, ev.Object, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no %s", want)
+		}
+	}
+	if err := c.StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := configMap(t, c, "by-the-replica"); err != nil {
+		t.Errorf("get what was written through the replica: %v", err)
+	}
+}
+
 func TestServersDieWithTheirOwner(t *testing.T) {
 	dir := t.TempDir()
 	owner := exec.Command(os.Args[0])
@@ -268,7 +315,7 @@ func TestServersDieWithTheirOwner(t *testing.T) {
 	if _, err := io.ReadFull(stdout, make([]byte, len("ready"))); err != nil {
 		t.Errorf("the owner says nothing: %v", err)
 	}
-	pids := pids(t, dir)
+	pids := pids(t, dir, "etcd", "kube-apiserver")
 	for _, pid := range pids {
 		if !alive(pid) {
 			t.Errorf("process %d does not run before its owner was killed", pid)
@@ -285,7 +332,7 @@ func TestServersDieWithTheirOwner(t *testing.T) {
 
 func TestStopEndsDetachedServersAndKeepsTheFolder(t *testing.T) {
 	c := start(t, cluster.Options{Dir: t.TempDir(), Detach: true, NoWatchCache: true, EventTTL: time.Minute})
-	pids := pids(t, c.Dir())
+	pids := pids(t, c.Dir(), "etcd", "kube-apiserver")
 	c.Stop()
 	for _, pid := range pids {
 		if alive(pid) {
@@ -415,10 +462,10 @@ func forbidden(t *testing.T, err error) {
 	}
 }
 
-func pids(t *testing.T, dir string) []int {
+func pids(t *testing.T, dir string, servers ...string) []int {
 	t.Helper()
 	var pids []int
-	for _, name := range []string{"etcd", "kube-apiserver"} {
+	for _, name := range servers {
 		data, err := os.ReadFile(filepath.Join(dir, name+".pid"))
 		if err != nil {
 			t.Fatal(err)

@@ -94,8 +94,12 @@ func (c *Cluster) Snapshot(ctx context.Context, file string) error {
 
 // Restore stops both servers, puts etcd back to what it was when file was
 // saved, and starts both again at the same addresses. Resource versions go
-// back too and will be given out a second time.
+// back too and will be given out a second time. A replica would not notice, so
+// there must be none.
 func (c *Cluster) Restore(ctx context.Context, file string) error {
+	if c.replica != nil {
+		return errors.New("restore etcd: a replica of kube-apiserver uses it")
+	}
 	path, err := etcdutl().find(ctx, c.log())
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -88,7 +89,7 @@ func TestTheDeploymentKeepsItsPromises(t *testing.T) {
 		{"the old one has ended before a new one starts", d.Spec.Strategy, `{"type":"Recreate"}`},
 		{"no variables that nobody asked for", p.EnableServiceLinks, `false`},
 		{"nobody is root", p.SecurityContext,
-			`{"runAsUser":65532,"runAsGroup":65532,"runAsNonRoot":true,"seccompProfile":{"type":"RuntimeDefault"}}`},
+			`{"runAsUser":65532,"runAsGroup":65532,"runAsNonRoot":true,"fsGroup":65532,"fsGroupChangePolicy":"OnRootMismatch","seccompProfile":{"type":"RuntimeDefault"}}`},
 		{"the program can do nothing but run", c.SecurityContext,
 			`{"capabilities":{"drop":["ALL"]},"readOnlyRootFilesystem":true,"allowPrivilegeEscalation":false}`},
 		{"an image that was loaded is enough", c.ImagePullPolicy, `"IfNotPresent"`},
@@ -101,6 +102,26 @@ func TestTheDeploymentKeepsItsPromises(t *testing.T) {
 		if got, err := json.Marshal(promise.of); err != nil || string(got) != promise.want {
 			t.Errorf("%s: %s, %v, want %s", promise.name, got, err, promise.want)
 		}
+	}
+}
+
+func TestTheDeploymentRemembersItsPosition(t *testing.T) {
+	all := objects(t, asItIs)
+	d, c := pod(t, all)
+	volumes := d.Spec.Template.Spec.Volumes
+	if len(volumes) != 1 || len(c.VolumeMounts) != 1 || volumes[0].Name != c.VolumeMounts[0].Name || c.VolumeMounts[0].ReadOnly {
+		t.Fatalf("volumes %v, mounted as %v, want one that the program may write to", volumes, c.VolumeMounts)
+	}
+	if want := "--state-dir=" + c.VolumeMounts[0].MountPath; !slices.Contains(c.Args, want) {
+		t.Errorf("arguments %q, want %s", c.Args, want)
+	}
+	source := volumes[0].PersistentVolumeClaim
+	if source == nil || source.ReadOnly {
+		t.Fatalf("the volume is %v, want one that outlives the pod", volumes[0])
+	}
+	claim, is := all["PersistentVolumeClaim "+source.ClaimName].(*corev1.PersistentVolumeClaim)
+	if !is || claim.Namespace != d.Namespace || !slices.Equal(claim.Spec.AccessModes, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}) {
+		t.Errorf("claim %v, want one in the Deployment's namespace, for one node at a time", claim)
 	}
 }
 
@@ -132,8 +153,11 @@ func TestTheDeploymentsArgumentsAreWatchers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, c := pod(t, objects(t, edit))
-			if name != "as it is" && len(c.Args) < 2 {
+			if name != "as it is" && len(c.Args) < 3 {
 				t.Fatalf("arguments %q: no comment offers one", c.Args)
+			}
+			for i := range c.Args {
+				c.Args[i] = strings.Replace(c.Args[i], c.VolumeMounts[0].MountPath, t.TempDir(), 1)
 			}
 			limit := fmt.Sprintf("GOMEMLIMIT=%d", c.Resources.Limits.Memory().Value())
 			if out := start(t, []string{limit}, c.Args...); !strings.Contains(out, "no API server to talk to") {

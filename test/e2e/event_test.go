@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -36,6 +37,10 @@ type data struct {
 	UID             string          `json:"uid"`
 	ResourceVersion string          `json:"resourceVersion"`
 	Generation      int64           `json:"generation"`
+	Changed         []string        `json:"changed"`  // nil: absent
+	Actor           *actorData      `json:"actor"`    // nil: absent
+	Inferred        json.RawMessage `json:"inferred"` // of an object event true, of synced a number
+	Stale           bool            `json:"stale"`
 	Ambiguous       bool            `json:"ambiguous"`
 	Object          json.RawMessage `json:"object"`
 	ObjectOmitted   *struct {
@@ -51,7 +56,25 @@ type data struct {
 	Reason        string   `json:"reason"`
 	From          string   `json:"from"`
 	Present       int      `json:"present"`
+	Added         int      `json:"added"`
+	Modified      int      `json:"modified"`
+	Deleted       int      `json:"deleted"`
+	Left          int      `json:"left"`
+	Net           int      `json:"net"`
 	Deletions     string   `json:"deletions"`
+}
+
+type actorData struct{ Manager, Operation, Time string }
+
+func (d *data) inferred() bool { return string(d.Inferred) == "true" }
+
+// inferences are how many objects a repair knows of only that they are gone.
+func (d *data) inferences() int {
+	n, err := strconv.Atoi(string(d.Inferred))
+	if err != nil {
+		return 0 // absent
+	}
+	return n
 }
 
 func (e *event) is(typ string) bool {
@@ -79,6 +102,17 @@ func pick(evs []event, match func(*event) bool) []event {
 	return found
 }
 
+// whole returns the events of a log. Lines that are none, torn by a kill, are left out.
+func whole(log []byte) (evs []event) {
+	for line := range bytes.Lines(log) {
+		var ev event
+		if json.Unmarshal(line, &ev) == nil {
+			evs = append(evs, ev)
+		}
+	}
+	return evs
+}
+
 func only(typ string) func(*event) bool { return func(ev *event) bool { return ev.is(typ) } }
 
 // has returns a condition on events: that there is such a one.
@@ -90,12 +124,13 @@ func has(op, namespace, name string) func([]event) bool {
 
 // A trail is what audit remembers of one stream.
 type trail struct {
-	seq, statements, present uint64
-	started, stopped         bool
-	repairing                bool // since a gap, until its synced
-	gap                      string
-	seen                     map[string]string // by id: the gap that it was written for, or ""
-	last                     time.Time
+	seq, statements  uint64
+	started, stopped bool
+	resumed          bool           // its first seq is the next one of the run before
+	gap              string         // since a gap, until its synced
+	seen             map[string]int // events, by id
+	wrote            map[string]int // since the last gap, by op
+	last             time.Time
 }
 
 // audit returns what is wrong with the log of one process that has ended, whatever it was told to watch.
@@ -115,7 +150,7 @@ func audit(evs []event) (problems []string) {
 		}
 		tr := trails[key]
 		if tr == nil {
-			tr = &trail{seen: map[string]string{}}
+			tr = &trail{seen: map[string]int{}, wrote: map[string]int{}}
 			trails[key] = tr
 		}
 		for _, p := range tr.follow(ev) {
@@ -152,38 +187,42 @@ func (tr *trail) follow(ev *event) (problems []string) {
 
 func (tr *trail) object(ev *event, check func(bool, string, ...any)) {
 	d := &ev.Data
+	if tr.resumed && tr.seq == 0 {
+		tr.seq = d.Seq - 1
+	}
 	tr.seq++
 	check(d.Seq == tr.seq, "seq %d, want %d", d.Seq, tr.seq)
 	check(ev.Type == "watcher.object."+d.Op, "type %s of op %s", ev.Type, d.Op)
 	check(ev.Subject == strings.TrimPrefix(d.Namespace+"/"+d.Name, "/"), "subject %s", ev.Subject)
 	check(ev.ID == id(d.Op, d.UID, d.ResourceVersion), "has not the id of %s %s at %s", d.Op, d.UID, d.ResourceVersion)
-	repaired := d.Origin == "repair"
-	check((d.Op == "present") == (repaired || d.Origin == "snapshot"), "op %s of origin %s", d.Op, d.Origin)
-	check(!repaired || d.Gap != "" && d.Gap == tr.gap, "repairs gap %q, the last one is %q", d.Gap, tr.gap)
-	check(repaired == tr.repairing, "origin %s; between a gap and its synced: %t", d.Origin, tr.repairing)
-	before, twice := tr.seen[ev.ID]
-	check(!twice || repaired && before != d.Gap, "was written before")
-	tr.seen[ev.ID] = d.Gap
-	if d.Op == "present" {
-		tr.present++
-	}
+	check((d.Op == "present") == (d.Origin == "snapshot"), "op %s of origin %s", d.Op, d.Origin)
+	check((d.Origin == "repair") == (tr.gap != "") && d.Gap == tr.gap, "origin %s for gap %q; open is %q", d.Origin, d.Gap, tr.gap)
+	check(!d.inferred() || (d.Op == "deleted" || d.Op == "left") && d.Origin == "repair", "is inferred")
+	check(!d.Stale || d.inferred() && len(d.Object) > 0, "is stale")
+	tr.seen[ev.ID]++
+	check(tr.seen[ev.ID] == 1, "was written before")
+	tr.wrote[d.Op]++
 }
 
 func (tr *trail) statement(ev *event, check func(bool, string, ...any)) {
 	tr.statements++
 	n, err := strconv.ParseUint(ev.ID[strings.LastIndexByte(ev.ID, '.')+1:], 10, 64)
 	check(err == nil && n == tr.statements, "want number %d", tr.statements)
+	d := &ev.Data
 	switch strings.TrimPrefix(ev.Type, "watcher.stream.") {
 	case "started":
 		check(!tr.started, "a second one")
-		tr.started = true
+		tr.started, tr.resumed = true, d.Resumed
 	case "gap":
-		tr.gap, tr.present, tr.repairing = ev.ID, 0, true
+		tr.gap, tr.wrote = ev.ID, map[string]int{}
 	case "synced":
-		tr.repairing = false
-		check(uint64(ev.Data.Present) == tr.present, "counts %d objects, %d were written", ev.Data.Present, tr.present)
+		got := [...]int{d.Present, d.Added, d.Modified, d.Deleted, d.Left}
+		want := [...]int{tr.wrote["present"], tr.wrote["added"], tr.wrote["modified"], tr.wrote["deleted"], tr.wrote["left"]}
+		check(got == want, "counts %v objects, %v were written", got, want)
+		check((d.Deletions != "") == (tr.gap != ""), "deletions %q", d.Deletions)
+		tr.gap = ""
 	case "progress":
-		check(ev.Data.Seq == tr.seq, "seq %d, the last one was %d", ev.Data.Seq, tr.seq)
+		check(d.Seq == tr.seq || tr.resumed && tr.seq == 0, "seq %d, the last one was %d", d.Seq, tr.seq)
 	case "stopped":
 		tr.stopped = true
 	default:

@@ -84,8 +84,8 @@ func TestEventsThatEtcdForgotAreAGap(t *testing.T) {
 		}
 	}
 	repaired := pick(evs, func(ev *event) bool { return ev.Data.Origin == "repair" })
-	if len(repaired) != 1 || !repaired[0].of("present", "default", "unseen") {
-		t.Errorf("the repair wrote %d objects, want the one event there is", len(repaired))
+	if len(repaired) != 2 || !has("added", "default", "unseen")(repaired) || !has("deleted", "default", "seen")(repaired) {
+		t.Errorf("the repair wrote %q, want what was added and what was deleted", ids(repaired))
 	}
 	a.event(t, "end")
 	w.wait(t, patience, "what comes after", has("added", "default", "end"))

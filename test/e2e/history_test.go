@@ -208,11 +208,11 @@ func holes(evs []event) (all []hole) {
 }
 
 // account holds the log of one stream, from the history's first change on, against the history: every change is written
-// live, once and in order, but for those that a gap encloses; and each repair lists what there was when it ended.
+// once and in order, but for those that a gap encloses; and behind each repair whoever reads the log knows what there was.
 func (h *history) account(t *testing.T, evs []event) {
 	t.Helper()
-	gaps := holes(evs)
-	live := pick(evs, (*event).live)
+	gaps, live := holes(evs), pick(evs, (*event).live)
+	repaired := ids(pick(evs, func(ev *event) bool { return ev.Data.Origin == "repair" }))
 	next, missing := 0, 0
 	for _, c := range h.soFar() {
 		switch {
@@ -221,6 +221,7 @@ func (h *history) account(t *testing.T, evs []event) {
 				t.Errorf("%s is written as %s, want %s", c.id, live[next].Data.Op, c.op)
 			}
 			next++
+		case slices.Contains(repaired, c.id):
 		case !slices.ContainsFunc(gaps, func(g hole) bool { return c.at > g.from && c.after < g.to }):
 			t.Errorf("lost: %s of %s at %d, %s; the gaps are %v", c.op, c.name, c.at, c.id, gaps)
 		default:
@@ -230,47 +231,49 @@ func (h *history) account(t *testing.T, evs []event) {
 	if next < len(live) {
 		t.Errorf("out of order, repeated or invented: %s %s, %s at %s", live[next].Data.Op, live[next].Data.Name, live[next].ID, live[next].Data.ResourceVersion)
 	}
-	for _, gap := range pick(evs, only("gap")) {
-		h.accountRepair(t, evs, gap.ID)
-	}
-	t.Logf("%d changes (%d retried requests): %d written live, %d within the gaps %v", len(h.soFar()), h.retries, next, missing, gaps)
+	h.accountStates(t, evs)
+	t.Logf("%d changes (%d retried requests): %d written live, %d repaired, %d within the gaps %v", len(h.soFar()), h.retries, next, len(repaired), missing, gaps)
 }
 
-func (h *history) accountRepair(t *testing.T, evs []event, gap string) {
+// accountStates demands that the log agrees with the history on what there was, wherever a repair has ended.
+func (h *history) accountStates(t *testing.T, evs []event) {
 	t.Helper()
-	var listed []string
-	var end uint64
-	for _, ev := range pick(evs[slices.IndexFunc(evs, func(ev event) bool { return ev.ID == gap }):], func(*event) bool { return true }) {
-		if ev.Data.Gap == gap {
-			listed = append(listed, ev.ID)
-		}
-		if ev.is("synced") {
-			end = number(ev.Data.ResourceVersion)
-			if ev.Data.Deletions != "unknown" {
-				t.Errorf("%s says that deletions are %q, want unknown", ev.ID, ev.Data.Deletions)
+	state, versions := map[string]string{}, map[string]uint64{}
+	for _, ev := range evs {
+		d := &ev.Data
+		if version := number(d.ResourceVersion); ev.ofObject() {
+			if version < versions[d.Name] {
+				t.Errorf("%s comes after a later change of %s", ev.ID, d.Name)
 			}
-			break
+			if !d.inferred() { // its version is the list's
+				versions[d.Name] = version
+			}
+			state[d.Name] = ev.ID
+			if d.Op == "deleted" {
+				delete(state, d.Name)
+			}
+		}
+		if !ev.is("synced") || d.Deletions == "" {
+			continue
+		}
+		want, certain := h.at(number(d.ResourceVersion))
+		if wrong := differ(state, want); certain && len(wrong) > 0 {
+			t.Errorf("behind the repair up to %s %q are not what they were:\n%v\nwant\n%v", d.ResourceVersion, wrong, state, want)
 		}
 	}
-	state := map[string]string{}
+}
+
+// at returns the ids of what there was at the version, by name, unless it is not certain: a deletion may have come just
+// before or just after.
+func (h *history) at(version uint64) (state map[string]string, certain bool) {
+	state = map[string]string{}
 	for _, c := range h.soFar() {
-		if c.at > end {
-			if c.after < end {
-				return // a deletion that may have come just before or just after
-			}
-			break
+		if c.at > version {
+			return state, c.after >= version
 		}
 		if state[c.name] = c.id; c.op == "deleted" {
 			delete(state, c.name)
 		}
 	}
-	var want []string
-	for _, id := range state {
-		want = append(want, id)
-	}
-	slices.Sort(want)
-	slices.Sort(listed)
-	if !slices.Equal(listed, want) {
-		t.Errorf("the repair up to %d lists\n%v\nwant\n%v", end, listed, want)
-	}
+	return state, true
 }

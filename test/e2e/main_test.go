@@ -28,6 +28,8 @@ const (
 var (
 	program string // path of watcher
 	common  commonCluster
+	seed    = flag.Uint64("seed", 0, "of the campaigns; 0: any")
+	keep    = flag.String("keep", "", "folder in which the logs of failed tests are left")
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }

@@ -109,7 +109,7 @@ func TestATakenPermissionIsNamedOnceAndCostsNothingWhenItIsGivenBack(t *testing.
 			a.install(t, w.rbac(t, args[:len(args)-1]...)) // it replaces what the role gave before
 			p.hangUpAll()
 			line := run.saidOnce(t, `"resource":"services"`, "forbidden")
-			for _, words := range []string{"permission is missing", "watch services", "grant list and watch on services", "-n", w.user()} {
+			for _, words := range []string{"permission is missing", "list services", "grant list and watch on services", "-n", w.user()} {
 				if !strings.Contains(line, words) {
 					t.Errorf("of a permission that was taken it says %s, without %q", line, words)
 				}

@@ -146,46 +146,6 @@ func TestNamespacesAreStreamsOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestLeavingTheSelectorIsNotADeletion(t *testing.T) {
-	t.Parallel()
-	c := common.start(t)
-	a := connect(t, c.Config())
-	a.namespace(t, "selector")
-	web := map[string]string{"app": "web"}
-	a.configMap(t, "selector", "in", web)
-	a.configMap(t, "selector", "out", nil)
-	w := watch(t, c.Kubeconfig(), "-l", "app=web", "-n", "selector", "configmaps")
-	if n := w.synced(t, 1)["selector/configmaps"].Data.Present; n != 1 {
-		t.Errorf("%d objects match at first, want 1", n)
-	}
-	entered := a.label(t, "selector", "out", "app", "web")
-	a.label(t, "selector", "out", "tier", "front")
-	left := a.label(t, "selector", "in", "app", "")
-	a.label(t, "selector", "in", "tier", "unseen")
-	again := a.label(t, "selector", "in", "app", "web")
-	a.deleteConfigMap(t, "selector", "out")
-	a.configMap(t, "selector", "end", web)
-	w.wait(t, patience, "the last change", has("added", "selector", "end"))
-	got := []string{}
-	for _, ev := range pick(w.stop(t), (*event).live) {
-		got = append(got, fmt.Sprintf("%s %s %t", ev.Data.Op, ev.Data.Name, ev.Data.Ambiguous))
-		want := map[string]string{"left in": left.ResourceVersion}
-		if rv := want[ev.Data.Op+" "+ev.Data.Name]; rv != "" && (ev.Data.ResourceVersion != rv || ev.ID != string(left.UID)+"."+rv+".left") {
-			t.Errorf("%s at %s, want it at %s", ev.ID, ev.Data.ResourceVersion, rv)
-		}
-		if ev.Data.Name == "in" && ev.Data.Op == "added" && ev.Data.ResourceVersion != again.ResourceVersion {
-			t.Errorf("entered again at %s, want %s", ev.Data.ResourceVersion, again.ResourceVersion)
-		}
-		if ev.Data.Name == "out" && ev.Data.Op == "added" && ev.Data.ResourceVersion != entered.ResourceVersion {
-			t.Errorf("entered at %s, want %s", ev.Data.ResourceVersion, entered.ResourceVersion)
-		}
-	}
-	want := []string{"added out false", "modified out false", "left in true", "added in false", "left out true", "added end false"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got  %q\nwant %q", got, want)
-	}
-}
-
 func TestAFieldSelectorLeavesANamespaceOut(t *testing.T) {
 	t.Parallel()
 	c := common.start(t)
