@@ -26,6 +26,8 @@ const (
 	idleTimeout = 150 * time.Second
 	// probeInterval is how often watches that end without a frame make us ask whether the position has expired.
 	probeInterval = time.Minute
+	// doubtAfter is how long watches may end without a frame where nobody can say whether the position has expired.
+	doubtAfter = 5 * time.Minute
 )
 
 // follow writes what the watch delivers after the position until it ends. The next one is opened at the position, unless
@@ -111,7 +113,9 @@ func (s *stream) closed(lived time.Duration, frames int) (state, error) {
 	if s.forgotten {
 		return s.repair, nil
 	}
-	s.empty++
+	if s.empty++; s.empty == 1 {
+		s.emptyFrom = time.Now()
+	}
 	if s.empty > 1 && time.Since(s.probed) >= probeInterval {
 		return s.probe, errEmpty
 	}
@@ -141,8 +145,9 @@ func (s *stream) failed(err error) (state, error) {
 func (s *stream) probe(ctx context.Context) (state, error) {
 	s.probed = time.Now()
 	_, err := s.src.at(ctx, s.pos.ResourceVersion)
-	if errors.Is(err, errInexact) {
-		err = nil // it does not know
+	if errors.Is(err, errInexact) { // nobody knows: a gap that was none is better than silence for ever
+		s.forgotten = time.Since(s.emptyFrom) >= doubtAfter
+		return s.resume, nil
 	}
 	if s.forgotten = classify(err) == expired; err != nil && !s.forgotten {
 		return s.failed(err)

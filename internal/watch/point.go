@@ -42,12 +42,22 @@ type departure struct {
 	ambiguous bool       // nobody can tell which
 }
 
+// departurePatience is how long an API server is asked that does not answer; meanwhile nothing is read. After that, for a
+// minute, it is a tenth.
+const departurePatience = 5 * time.Second
+
 // departure finds out whether an object that is gone at a version was deleted, or left the selectors. A read of the present
 // would not do: it may have left, come back and been deleted since.
 func (s *stream) departure(ctx context.Context, o *event.Object, version string) departure {
 	if !s.mayLeave {
 		return departure{as: event.Deleted}
 	}
+	patience := departurePatience
+	if time.Since(time.Unix(0, s.deaf.Load())) < time.Minute {
+		patience /= 10
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	src := s.src.named(o.Namespace, o.Name)
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
 		f, err := src.at(ctx, version)
@@ -56,7 +66,10 @@ func (s *stream) departure(ctx context.Context, o *event.Object, version string)
 			return departure{as: event.Deleted}
 		case err == nil:
 			return departure{as: event.Left}
-		case classify(err) != retry, errors.Is(err, errInexact), wait > 10*time.Second, ctx.Err() != nil:
+		case classify(err) != retry, errors.Is(err, errInexact):
+			return departure{event.Left, true}
+		case ctx.Err() != nil:
+			s.deaf.Store(time.Now().UnixNano())
 			return departure{event.Left, true}
 		}
 		sleep(ctx, max(wait, retryAfter(err)))

@@ -79,6 +79,7 @@ func (s *stream) repair(ctx context.Context) (state, error) {
 	}
 	s.gap(ctx, reason, s.pos.ResourceVersion, s.pos.AsOf)
 	s.cause, s.badAt, s.empty, s.probed, s.forgotten = "", "", 0, time.Time{}, false
+	s.gapOpen.close()
 	s.gapOpen = &repair{from: s.pos.ResourceVersion, finest: time.Now().Add(fineFor), reads: s.budget}
 	return s.compare, nil
 }

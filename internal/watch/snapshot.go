@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -24,7 +25,7 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 			}
 			return s.snapshot, err
 		}
-		if back, err := s.isBehind(s.list.version); back || err != nil || newer(s.listedAt, s.list.version) {
+		if back, err := s.isElsewhere(s.list.version); back || err != nil {
 			return s.rewind, err
 		}
 		s.stuck = 0
@@ -38,6 +39,9 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 		if ctx.Err() != nil {
 			return s.snapshot, nil
 		}
+	}
+	if back, err := s.isElsewhere(s.list.version); back || err != nil { // there may be no items
+		return s.rewind, err
 	}
 	s.begin(ctx, s.list.version, false)
 	for o := range s.ledger.unmarked() {
@@ -61,7 +65,13 @@ func (s *stream) again(ctx context.Context) {
 	if s.origin == event.Snapshot && s.wrote != (event.SyncedData{}) {
 		s.gap(ctx, "expired", s.list.version, s.list.asOf)
 	}
-	s.list, s.listedAt, s.stuck = s.src.list(), s.list.version, 0
+	s.list, s.listedAt, s.stuck = s.src.list(), cmp.Or(s.list.version, s.listedAt), 0
+}
+
+// isElsewhere is whether a list that was just begun lies before the position, or before one that could not be finished.
+func (s *stream) isElsewhere(version string) (bool, error) {
+	back, err := s.isBehind(version)
+	return back || newer(s.listedAt, version), err
 }
 
 // found writes a state that exists at a version, unless it is written already. It is not ok if the state is of another

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,8 +43,9 @@ type stream struct {
 	incomplete bool    // the ledger does not know all that exists
 	mayLeave   bool    // an object may stop matching the selectors
 	witness    event.Witness
-	unheard    int       // how often in a row it could not be asked
-	lateUntil  time.Time // until when bookmarks may come late: they lay about while we did not read
+	deaf       atomic.Int64 // when the API server last did not say how an object departed, Unix nanoseconds
+	unheard    int          // how often in a row it could not be asked
+	lateUntil  time.Time    // until when bookmarks may come late: they lay about while we did not read
 
 	// snapshot and repair
 	list     *list
@@ -59,8 +61,9 @@ type stream struct {
 	inexact  bool // the API server does not answer for exact versions
 
 	// follow
-	bookmarks bool // the resource has shown one, so that their absence means something
-	empty     int  // watches in a row that ended without a frame
+	bookmarks bool      // the resource has shown one, so that their absence means something
+	empty     int       // watches in a row that ended without a frame
+	emptyFrom time.Time // the first of them
 	probed    time.Time
 	forgotten bool      // a LIST at the position said so
 	badAt     string    // position at which a frame could not be decoded

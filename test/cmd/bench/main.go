@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -18,10 +19,10 @@ func main() {
 		die(child(os.Args[2]))
 		return
 	}
-	var b bench
+	b := bench{settled: 5 * time.Second}
 	flag.StringVar(&b.watcher, "watcher", "bin/watcher", "the program whose memory is measured")
-	flag.IntVar(&b.rounds, "rounds", 10, "how often each way is measured")
-	flag.IntVar(&b.events, "events", 40_000, "events a measurement, of the test server")
+	flag.IntVar(&b.rounds, "rounds", 8, "how often each way is measured")
+	flag.IntVar(&b.events, "events", 30_000, "events a measurement, of the test server")
 	flag.IntVar(&b.real, "real", 5_000, "events a measurement, of the real API server; 0: leave it out")
 	flag.IntVar(&b.pods, "pods", 100_000, "pods that are listed while memory is measured; 0: leave it out")
 	flag.StringVar(&b.docs, "docs", "", "a `folder` to write the table and the picture to")
@@ -43,15 +44,20 @@ func die(err error) {
 	}
 }
 
-// A bench is what to measure.
+// A bench is what to measure, and a temporary folder to do so in.
 type bench struct {
-	watcher, docs              string
+	watcher, docs, dir         string
 	rounds, events, real, pods int
+	settled                    time.Duration // how long memory must not have grown, to be at its peak
 }
 
-func (b *bench) run(ctx context.Context) error {
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.dir, err = os.MkdirTemp("", "bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir) //nolint:errcheck // a temporary folder
 	r := report{Machine: machine(), Date: today(), Rounds: b.rounds}
-	for _, measure := range []func(context.Context, *report) error{b.fake, b.cluster, b.memory} {
+	for _, measure := range []func(context.Context, *report) error{b.fake, b.cluster, b.memory, b.continuity} {
 		if err := measure(ctx, &r); err != nil {
 			return err
 		}

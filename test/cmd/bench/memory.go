@@ -1,28 +1,21 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
+	"runtime"
 	"sync"
-	"time"
 
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	typedinformers "k8s.io/client-go/informers"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-)
 
-// settled is how long memory must not have grown, to be at its peak.
-const settled = 5 * time.Second
+	"watcher/internal/event"
+	"watcher/internal/sink"
+	watcher "watcher/internal/watch"
+)
 
 // memory measures the most memory that is resident while all pods are listed, and then under changes that come without
 // end while the sink takes nothing.
@@ -40,9 +33,8 @@ func (b *bench) memory(ctx context.Context, r *report) error {
 	}
 	r.Memory = append(r.Memory, footprint{"watcher, all pods listed", megabytes(listed)},
 		footprint{"watcher, then with a stalled sink", megabytes(stalled)})
-	j := &job{Host: s.URL, CA: pemOf(s.Certificate()), Position: strconv.Itoa(s.position()), Span: span{Events: b.pods}}
 	for _, w := range informers {
-		c, err := j.run(ctx, w)
+		c, err := s.job(b.pods).run(ctx, w)
 		if err != nil {
 			return err
 		}
@@ -55,57 +47,46 @@ func megabytes(n int) float64 { return float64(n) / 1e6 }
 
 // watcherMemory runs the program itself.
 func (b *bench) watcherMemory(ctx context.Context, s *loadServer) (listed, stalled int, err error) {
-	dir, err := os.MkdirTemp("", "bench-")
+	p, err := b.start(ctx, s, nil)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	kubeconfig := filepath.Join(dir, "kubeconfig")
-	if err := s.writeKubeconfig(kubeconfig); err != nil {
+	defer p.kill()
+	if err := p.until("synced"); err != nil {
 		return 0, 0, err
 	}
-	cmd := exec.CommandContext(ctx, b.watcher, "run", "pods", "-o", "json", "--log-level", "warn", "--kubeconfig", kubeconfig)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return 0, 0, err
-	}
-	if err := cmd.Start(); err != nil {
-		return 0, 0, err
-	}
-	defer cmd.Wait() //nolint:errcheck // it is killed
-	defer cancel()
-	lines := bufio.NewReaderSize(out, 1<<20)
-	for synced := false; !synced; {
-		line, err := lines.ReadSlice('\n')
-		if err != nil {
-			return 0, 0, fmt.Errorf("before all was listed: %w", err)
-		}
-		synced = bytes.Contains(line[:min(len(line), 300)], []byte(`"watcher.stream.synced"`))
-	}
-	listed = peakRSS(cmd.Process.Pid)
-	for grew := time.Now(); time.Since(grew) < settled; {
-		if now := peakRSS(cmd.Process.Pid); now > stalled {
-			stalled, grew = now, time.Now()
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return 0, 0, ctx.Err()
-		}
-	}
-	return listed, stalled, nil
+	listed = peakRSS(p.Process.Pid)
+	stalled, err = p.settledPeak(ctx, b.settled)
+	return listed, stalled, err
 }
 
-// writeKubeconfig writes one that leads to the server.
-func (s *loadServer) writeKubeconfig(path string) error {
-	c := clientcmdapi.NewConfig()
-	c.Clusters["bench"] = &clientcmdapi.Cluster{Server: s.URL, CertificateAuthorityData: pemOf(s.Certificate())}
-	c.Contexts["bench"] = &clientcmdapi.Context{Cluster: "bench"}
-	c.CurrentContext = "bench"
-	return clientcmd.WriteToFile(*c, path)
+// keep runs watcher until all pods are listed, and tells what is in the heap after that and was not before.
+var keep = way{"keep", "", func(ctx context.Context, c *rest.Config, _ string, m *meter) error {
+	before := heap()
+	return runWatcher(ctx, c, func(l *sink.Lines) watcher.Sink {
+		return &keepingSink{l, func() { m.done(cost{Events: m.Events, Bytes: heap() - before}) }}
+	})
+}}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC() // pools give back what they hold at the second one
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+type keepingSink struct {
+	*sink.Lines
+	synced func()
+}
+
+func (s *keepingSink) Commit(ctx context.Context, b event.Batch) error {
+	err := s.Lines.Commit(ctx, b)
+	if n := len(b.Events); n > 0 && b.Events[n-1].Type == event.Synced {
+		s.synced()
+	}
+	return err
 }
 
 // informers list all pods, and keep them.

@@ -22,6 +22,7 @@ type cost struct {
 	Wall    time.Duration
 	Allocs  uint64
 	Bytes   uint64 // allocated
+	Before  int    // bytes: PeakRSS before that
 	PeakRSS int    // bytes
 }
 
@@ -39,6 +40,7 @@ type usage struct {
 	seen   int
 	cpu    time.Duration
 	at     time.Time
+	peak   int // bytes
 	allocs runtime.MemStats
 }
 
@@ -48,7 +50,16 @@ func used(seen int) *usage {
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // nothing of one's own process can fail
 	u.cpu = time.Duration(r.Utime.Nano() + r.Stime.Nano())
 	runtime.ReadMemStats(&u.allocs)
+	u.peak = peakRSS(os.Getpid())
 	return u
+}
+
+// since is what was used from u to v.
+func (v *usage) since(u *usage) cost {
+	return cost{
+		CPU: v.cpu - u.cpu, Wall: v.at.Sub(u.at), Before: u.peak, PeakRSS: v.peak,
+		Allocs: v.allocs.Mallocs - u.allocs.Mallocs, Bytes: v.allocs.TotalAlloc - u.allocs.TotalAlloc,
+	}
 }
 
 // events counts n more.
@@ -67,11 +78,9 @@ func (m *meter) count(n, warm, all int, eventsEach float64) {
 		return
 	}
 	end := used(m.seen)
-	m.done(cost{
-		Events: int(float64(end.seen-m.start.seen) * eventsEach), CPU: end.cpu - m.start.cpu, Wall: end.at.Sub(m.start.at),
-		Allocs: end.allocs.Mallocs - m.start.allocs.Mallocs, Bytes: end.allocs.TotalAlloc - m.start.allocs.TotalAlloc,
-		PeakRSS: peakRSS(os.Getpid()),
-	})
+	c := end.since(m.start)
+	c.Events = int(float64(end.seen-m.start.seen) * eventsEach)
+	m.done(c)
 	m.done = nil
 }
 

@@ -51,7 +51,7 @@ var ways = []way{
 }
 
 func wayNamed(name string) (way, error) {
-	for _, w := range slices.Concat(ways, informers) {
+	for _, w := range slices.Concat(ways, informers, bare, []way{keep, hashing}) {
 		if w.name == name {
 			return w, nil
 		}
@@ -81,14 +81,19 @@ func (c countBytes) Write(p []byte) (int, error) {
 
 // stream is a watch of all pods, in JSON.
 func stream(ctx context.Context, c *rest.Config, position string) (io.ReadCloser, error) {
-	c = rest.CopyConfig(c)
-	c.APIPath, c.GroupVersion, c.ContentType = "/api", &corev1.SchemeGroupVersion, jsonType
-	c.NegotiatedSerializer, c.DisableCompression = scheme.Codecs.WithoutConversion(), true
-	client, err := rest.RESTClientFor(c)
+	client, err := restClient(c)
 	if err != nil {
 		return nil, err
 	}
 	return client.Get().Resource("pods").VersionedParams(options(position), scheme.ParameterCodec).Stream(ctx)
+}
+
+// restClient asks for JSON, uncompressed.
+func restClient(c *rest.Config) (*rest.RESTClient, error) {
+	c = rest.CopyConfig(c)
+	c.APIPath, c.GroupVersion, c.ContentType = "/api", &corev1.SchemeGroupVersion, jsonType
+	c.NegotiatedSerializer, c.DisableCompression = scheme.Codecs.WithoutConversion(), true
+	return rest.RESTClientFor(c)
 }
 
 func options(position string) *metav1.ListOptions {
@@ -96,6 +101,14 @@ func options(position string) *metav1.ListOptions {
 }
 
 func viaWatcher(ctx context.Context, c *rest.Config, position string, m *meter) error {
+	held := map[string]event.Checkpoint{
+		event.NewStream(event.StreamName{Version: "v1", Resource: "pods"}).Key(): {Position: event.Position{ResourceVersion: position}},
+	}
+	return runWatcher(ctx, c, func(l *sink.Lines) watcher.Sink { return &countingSink{l, held, m} })
+}
+
+// runWatcher writes to nowhere, through a sink that is made of the usual one.
+func runWatcher(ctx context.Context, c *rest.Config, through func(*sink.Lines) watcher.Sink) error {
 	goruntime.GOMAXPROCS(1) // as the program does
 	client, err := watcher.NewClient(c, 100, 200)
 	if err != nil {
@@ -106,11 +119,8 @@ func viaWatcher(ctx context.Context, c *rest.Config, position string, m *meter) 
 		return err
 	}
 	defer null.Close() //nolint:errcheck // nothing is in it
-	held := map[string]event.Checkpoint{
-		event.NewStream(event.StreamName{Version: "v1", Resource: "pods"}).Key(): {Position: event.Position{ResourceVersion: position}},
-	}
 	return watcher.Run(ctx, watcher.Config{
-		Client: client, Sink: &countingSink{sink.NewLines(null, sink.JSON(0)), held, m}, Log: zap.NewNop(), Cluster: "bench",
+		Client: client, Sink: through(sink.NewLines(null, sink.JSON(0), nil)), Log: zap.NewNop(), Cluster: "bench",
 		Resources: []string{"pods"}, Initial: watcher.InitialSnapshot, BufferBytes: 16 << 20, Progress: time.Minute, Version: "bench",
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,8 +48,11 @@ func uid(i int, salt string) types.UID {
 	return types.UID(d[:8] + "-" + d[8:12] + "-4" + d[13:16] + "-a" + d[17:20] + "-" + d[20:])
 }
 
-// pod is the i-th pod: as one that a deployment made, a kubelet runs and an API server sends, about 6 KB in JSON.
+// pod is the i-th pod: as one that a deployment made, a kubelet runs and an API server sends, about 6 KB in JSON. But for its
+// name, uid and version it is as the one ring before it.
 func pod(i int) *corev1.Pod {
+	this := i
+	i %= ring
 	app := apps[i%len(apps)]
 	set := app + "-" + digits(9, i%97, "set")
 	ip := fmt.Sprintf("10.%d.%d.%d", i>>16&255, i>>8&255, i&255)
@@ -62,8 +66,8 @@ func pod(i int) *corev1.Pod {
 	return &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: fmt.Sprintf("%s-%05x", set, i), GenerateName: set + "-", Namespace: fmt.Sprintf("team-%02d", i%23), UID: uid(i, "pod"),
-			ResourceVersion: fmt.Sprint(firstVersion + i), Generation: 1, CreationTimestamp: created,
+			Name: fmt.Sprintf("%s-%05x", set, this), GenerateName: set + "-", Namespace: fmt.Sprintf("team-%02d", i%23),
+			UID: types.UID(fmt.Sprintf("%08x", this)) + uid(i, "pod")[8:], ResourceVersion: fmt.Sprint(firstVersion + this), Generation: 1, CreationTimestamp: created,
 			Labels: map[string]string{
 				"app.kubernetes.io/component": "server", "app.kubernetes.io/instance": app + "-prod", "app.kubernetes.io/name": app,
 				"app.kubernetes.io/part-of": "shop", "pod-template-hash": set[len(app)+1:],
@@ -118,10 +122,32 @@ func pod(i int) *corev1.Pod {
 	}
 }
 
-// A frame is an encoded watch frame, and where its object's resourceVersion is.
+// A frame is an encoded pod, alone or in a watch frame, and where its name's last digits, its uid and its version are.
 type frame struct {
-	bytes   []byte
-	version int
+	bytes              []byte
+	name, uid, version int
+}
+
+// frameOf is what the i-th pod was encoded to.
+func frameOf(b []byte, i int) frame {
+	p := pod(i)
+	return frame{b, bytes.Index(b, []byte(p.Name)) + len(p.GenerateName), bytes.Index(b, []byte(p.UID)), bytes.Index(b, []byte(p.ResourceVersion))}
+}
+
+// append appends the frame of another pod, which is the i-th, in another version.
+func (f *frame) append(dst []byte, i, version int) []byte {
+	at := len(dst)
+	dst = append(dst, f.bytes...)
+	appendHex(dst[:at+f.name], 5, i)
+	appendHex(dst[:at+f.uid], 8, i)
+	strconv.AppendInt(dst[:at+f.version], int64(version), 10)
+	return dst
+}
+
+func appendHex(dst []byte, digits, n int) {
+	for digits--; digits >= 0; digits-- {
+		dst = append(dst, "0123456789abcdef"[n>>(4*digits)&15])
+	}
 }
 
 // encode is an object as the API server's own serializer writes it.
@@ -144,8 +170,7 @@ func newFrame(mediaType, typ string, obj runtime.Object) []byte {
 	return b.Bytes()
 }
 
-// modified is a watch frame of the i-th pod.
-func modified(mediaType string, i int) frame {
-	b := newFrame(mediaType, "MODIFIED", pod(i))
-	return frame{b, bytes.Index(b, fmt.Append(nil, firstVersion+i))}
+// partial is what a pod is to those who ask for metadata only.
+func partial(p *corev1.Pod) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{ObjectMeta: p.ObjectMeta}
 }

@@ -20,6 +20,7 @@ type report struct {
 	Tables        []table
 	Pods          int // that were listed while memory was measured
 	Memory        []footprint
+	Continuity    *continuity
 }
 
 // A table is what the ways cost with one server.
@@ -40,6 +41,8 @@ type row struct {
 }
 
 type spread struct{ Least, Median, Most float64 }
+
+func (s spread) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Least, s.Most) }
 
 // A footprint is the most memory that was resident, in MB.
 type footprint struct {

@@ -2,47 +2,77 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
 
-// ring is how many pods change, one after the other.
+// ring is how many pods there are that differ in more than name, uid and version: so many are encoded beforehand.
 const ring = 2000
 
 // A loadServer is an HTTPS server that answers as an API server with a number of pods does, and whose watches deliver
-// changes as fast as they are taken, for ever. Over HTTP/2, as a real one.
+// changes for ever. Over HTTP/2, as a real one.
 type loadServer struct {
 	*httptest.Server
-	pods int
+	pods   int
+	order  []int // in which they are listed: that of their keys, as etcd's
+	course atomic.Pointer[course]
+	at     atomic.Int64 // the version of the last change that a watch delivered
 
 	frames map[string]func() []frame // by media type
+	items  map[string]func() []frame // of lists in JSON, by kind
 }
 
+// A course is what happens to the pods.
+type course struct {
+	Pace    time.Duration // between changes; 0: they come as fast as they are taken
+	Expired bool          // what position was is forgotten; since then
+	Changed int           // one in so many pods has changed
+	Deleted int           // one in so many is gone; 0: none
+}
+
+// A quiet server has no changes.
+const quiet = 1000 * time.Hour
+
 func newLoadServer(pods int) *loadServer {
-	s := &loadServer{pods: pods, frames: map[string]func() []frame{}}
-	for _, mediaType := range []string{jsonType, protobufType} {
-		s.frames[mediaType] = sync.OnceValue(func() []frame {
+	s := &loadServer{pods: pods, order: inOrder(pods), frames: map[string]func() []frame{}, items: map[string]func() []frame{}}
+	s.course.Store(&course{})
+	encodings := func(encoding func(p *corev1.Pod) []byte) func() []frame {
+		return sync.OnceValue(func() []frame {
 			var all []frame
 			for i := range ring {
-				all = append(all, modified(mediaType, i))
+				all = append(all, frameOf(encoding(pod(i)), i))
 			}
 			return all
 		})
 	}
+	for _, mediaType := range []string{jsonType, protobufType} {
+		s.frames[mediaType] = encodings(func(p *corev1.Pod) []byte { return newFrame(mediaType, "MODIFIED", p) })
+	}
+	s.items["PodList"] = encodings(func(p *corev1.Pod) []byte {
+		p.TypeMeta = metav1.TypeMeta{} // typed lists leave it out
+		return encode(jsonType, p)
+	})
+	s.items["PartialObjectMetadataList"] = encodings(func(p *corev1.Pod) []byte { return encode(jsonType, partial(p)) })
 	mux := http.NewServeMux()
 	for path, answer := range map[string]string{
-		"GET /api":    `{"kind":"APIVersions","versions":["v1"]}`,
-		"GET /apis":   `{"kind":"APIGroupList","apiVersion":"v1","groups":[]}`,
-		"GET /api/v1": `{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["list","watch"]}]}`,
+		"GET /api":                           `{"kind":"APIVersions","versions":["v1"]}`,
+		"GET /apis":                          `{"kind":"APIGroupList","apiVersion":"v1","groups":[]}`,
+		"GET /api/v1":                        `{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["list","watch"]}]}`,
+		"GET /api/v1/namespaces/kube-system": `{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"kube-system","uid":"6a0f2b1c-0000-4000-a000-000000000001"}}`,
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", jsonType)
@@ -50,14 +80,50 @@ func newLoadServer(pods int) *loadServer {
 		})
 	}
 	mux.HandleFunc("GET /api/v1/pods", s.serve)
+	mux.HandleFunc("GET /api/v1/namespaces/{namespace}/pods", s.one)
 	s.Server = httptest.NewUnstartedServer(mux)
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	return s
 }
 
+// inOrder are the first n pods by namespace and name. Those that differ in the last digits alone come one after the other.
+func inOrder(n int) (order []int) {
+	first := make([]*corev1.Pod, ring)
+	ranks := make([]int, ring)
+	for i := range ring {
+		first[i], ranks[i] = pod(i), i
+	}
+	slices.SortFunc(ranks, func(a, b int) int {
+		return cmp.Or(cmp.Compare(first[a].Namespace, first[b].Namespace), cmp.Compare(first[a].Name, first[b].Name))
+	})
+	for _, rank := range ranks {
+		for i := rank; i < n; i += ring {
+			order = append(order, i)
+		}
+	}
+	return order
+}
+
 // position is a version to watch from: everything after it is delivered.
-func (s *loadServer) position() int { return firstVersion + s.pods }
+func (s *loadServer) position() int {
+	if s.course.Load().Expired {
+		return firstVersion + 2*s.pods
+	}
+	return firstVersion + s.pods
+}
+
+// version is that of the i-th pod, 0 if it is gone.
+func (s *loadServer) version(i int) int {
+	switch c := s.course.Load(); {
+	case !c.Expired:
+	case c.Changed > 0 && i%c.Changed == 0:
+		return firstVersion + s.pods + i + 1
+	case c.Deleted > 0 && i%c.Deleted == 1:
+		return 0
+	}
+	return firstVersion + i
+}
 
 func (s *loadServer) config() *rest.Config {
 	return &rest.Config{Host: s.URL, QPS: -1, TLSClientConfig: rest.TLSClientConfig{CAData: pemOf(s.Certificate())}}
@@ -73,34 +139,89 @@ func (s *loadServer) serve(w http.ResponseWriter, r *http.Request) {
 	defer out.Flush() //nolint:errcheck // a client that is gone needs none
 	if isWatch, _ := strconv.ParseBool(q.Get("watch")); !isWatch {
 		w.Header().Set("Content-Type", mediaType)
-		s.list(out, mediaType, q.Get("continue"), q.Get("limit"))
+		if mediaType == protobufType {
+			s.typedList(out, s.page(q))
+		} else {
+			s.list(out, listKind(r), s.page(q))
+		}
 		return
 	}
-	w.Header().Set("Content-Type", mediaType+";stream=watch")
 	at, err := strconv.Atoi(q.Get("resourceVersion"))
 	if initial, _ := strconv.ParseBool(q.Get("sendInitialEvents")); initial {
+		w.Header().Set("Content-Type", mediaType+";stream=watch")
 		err = s.initial(out, mediaType)
 		at = s.position()
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case at < s.position():
+		expired(w)
+	default:
+		w.Header().Set("Content-Type", mediaType+";stream=watch")
 		w.(http.Flusher).Flush()
-		s.changes(w, mediaType, at)
+		s.changes(w, r, mediaType, at)
 	}
 }
 
-// changes writes changes without end. One Write a frame, not flushed: so does an API server whose client is behind.
-func (s *loadServer) changes(w http.ResponseWriter, mediaType string, version int) {
-	frames := s.frames[mediaType]()
+func expired(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", jsonType)
+	w.WriteHeader(http.StatusGone)
+	_, _ = w.Write([]byte(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old resource version"}`))
+}
+
+func listKind(r *http.Request) string {
+	if strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadataList") {
+		return "PartialObjectMetadataList"
+	}
+	return "PodList"
+}
+
+// one answers for a single pod at a version. Of the past it knows nothing.
+func (s *loadServer) one(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	if q.Get("resourceVersion") != strconv.Itoa(s.position()) {
+		expired(w)
+		return
+	}
+	name := q.Get("fieldSelector")
+	i, _ := strconv.ParseInt(name[max(0, len(name)-5):], 16, 64) // as all names end
+	w.Header().Set("Content-Type", jsonType)
+	out := bufio.NewWriter(w)
+	s.list(out, listKind(r), page{pods: []int{int(i)}})
+	_ = out.Flush() // a client that is gone needs none
+}
+
+// changes writes changes without end. One Write a frame, not flushed if the client is behind: so does an API server.
+func (s *loadServer) changes(w http.ResponseWriter, r *http.Request, mediaType string, version int) {
+	frames, pace, begin, first := s.frames[mediaType](), s.course.Load().Pace, time.Now(), version
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	var buf []byte
 	for {
-		version++
-		f := frames[version%ring]
-		buf = append(buf[:0], f.bytes...)
-		strconv.AppendInt(buf[:f.version], int64(version), 10)
-		if _, err := w.Write(buf); err != nil {
+		for pace == 0 || version-first < int(time.Since(begin)/pace) {
+			version++
+			i := s.next(version)
+			buf = frames[i%ring].append(buf[:0], i, version)
+			if _, err := w.Write(buf); err != nil {
+				return
+			}
+			s.at.Store(int64(version))
+		}
+		w.(http.Flusher).Flush()
+		select {
+		case <-tick.C:
+		case <-r.Context().Done():
 			return
 		}
 	}
+}
+
+// next is which pod changes at a version: one far from the last one.
+func (s *loadServer) next(version int) int {
+	if s.pods == 0 {
+		return version % ring
+	}
+	return version * 7919 % s.pods
 }
 
 // initial writes all pods as a watch list does.
@@ -117,31 +238,42 @@ func (s *loadServer) initial(out *bufio.Writer, mediaType string) error {
 	return out.Flush()
 }
 
-func (s *loadServer) list(out *bufio.Writer, mediaType, token, limit string) {
-	from, _ := strconv.Atoi(token) // none: from the first
-	to := s.pods
-	meta := metav1.ListMeta{ResourceVersion: fmt.Sprint(s.position())}
-	if n, _ := strconv.Atoi(limit); n > 0 && from+n < to {
-		to = from + n
-		meta.Continue = strconv.Itoa(to)
-	}
-	if mediaType == protobufType {
-		list := &corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, ListMeta: meta}
-		for i := from; i < to; i++ {
-			list.Items = append(list.Items, *pod(i))
+// list writes a page in JSON.
+func (s *loadServer) list(out *bufio.Writer, kind string, p page) {
+	meta, _ := json.Marshal(metav1.ListMeta{ResourceVersion: strconv.Itoa(s.position()), Continue: p.next})
+	fmt.Fprintf(out, `{"kind":%q,"metadata":%s,"items":[`, kind, meta)
+	items, comma := s.items[kind](), ""
+	var buf []byte
+	for _, i := range p.pods {
+		if version := s.version(i); version > 0 {
+			buf = items[i%ring].append(append(buf[:0], comma...), i, version)
+			_, _ = out.Write(buf)
+			comma = ","
 		}
-		_, _ = out.Write(encode(mediaType, list))
-		return
-	}
-	head, _ := json.Marshal(meta)
-	fmt.Fprintf(out, `{"kind":"PodList","apiVersion":"v1","metadata":%s,"items":[`, head)
-	for i := from; i < to; i++ {
-		if i > from {
-			_ = out.WriteByte(',')
-		}
-		item := pod(i)
-		item.TypeMeta = metav1.TypeMeta{} // typed lists leave it out
-		_, _ = out.Write(encode(mediaType, item))
 	}
 	_, _ = out.WriteString("]}\n")
+}
+
+// typedList writes a page in protobuf.
+func (s *loadServer) typedList(out *bufio.Writer, p page) {
+	list := &corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"},
+		ListMeta: metav1.ListMeta{ResourceVersion: strconv.Itoa(s.position()), Continue: p.next}}
+	for _, i := range p.pods {
+		list.Items = append(list.Items, *pod(i))
+	}
+	_, _ = out.Write(encode(protobufType, list))
+}
+
+// A page is which pods a page of a list shows, and the token of the next one.
+type page struct {
+	pods []int
+	next string
+}
+
+func (s *loadServer) page(q url.Values) page {
+	from, _ := strconv.Atoi(q.Get("continue")) // none: from the first
+	if n, _ := strconv.Atoi(q.Get("limit")); n > 0 && from+n < s.pods {
+		return page{s.order[from : from+n], strconv.Itoa(from + n)}
+	}
+	return page{s.order[from:], ""}
 }
