@@ -23,8 +23,8 @@ import (
 )
 
 var (
-	worlds    = flag.Int("worlds", 150, "how many seeded worlds to simulate")
-	befalls   = flag.Int("befalls", 30, "what befalls each of them")
+	worlds    = flag.Int("worlds", 60, "how many seeded worlds to simulate")
+	befalls   = flag.Int("befalls", 20, "what befalls each of them")
 	firstSeed = flag.Uint64("seed", 1, "the seed of the first world")
 )
 
@@ -114,7 +114,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	sink := newMemory()
 	if w.rand.IntN(2) == 0 {
-		sink.lazy = func() bool { return w.rand.IntN(3) > 0 }
+		own := rand.New(rand.NewPCG(seed, 1)) // it is asked by another goroutine
+		sink.lazy = func() bool { return own.IntN(3) > 0 }
 	}
 	w.start(sink)
 	return w
@@ -358,7 +359,10 @@ func (w *world) stallSink() {
 // crash kills watcher at some event, and starts it again on what was durable.
 func (w *world) crash() {
 	var dead atomic.Bool
-	left := w.rand.IntN(40)
+	left, midRepair := w.rand.IntN(40), w.rand.IntN(2) == 0
+	if midRepair {
+		left = w.rand.IntN(12)
+	}
 	w.mu.Lock()
 	old := w.fault
 	w.fault = func(b event.Batch) (int, error) {
@@ -375,13 +379,12 @@ func (w *world) crash() {
 		return len(b.Events), nil
 	}
 	w.mu.Unlock()
-	if w.rand.IntN(2) == 0 { // in a repair
+	if midRepair {
 		for range w.rand.IntN(40) {
 			w.change()
 		}
 		w.srv.Compact(w.srv.RV())
 		w.srv.Restart()
-		left = w.rand.IntN(12)
 	}
 	for i := 0; !dead.Load() && i < 4; i++ {
 		for range w.rand.IntN(20) {
