@@ -174,6 +174,9 @@ type Event struct {
 	Data any
 }
 
+// Unfinished is the reason why a stream begins anew that never had a position: what it wrote covers nothing.
+const Unfinished = "the snapshot was not finished"
+
 // StartedData says what a stream covers, and from where.
 type StartedData struct {
 	Namespaces      []string `json:"namespaces"` // empty: all namespaces, or a cluster-scoped resource

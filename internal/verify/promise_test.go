@@ -52,6 +52,11 @@ func TestWhatTheLogSaysItMissedIsFound(t *testing.T) {
 			p.present("shop/a@3")
 			p.synced("20", 1)
 		}, []verify.Kind{verify.Restart}},
+		"RestartBehindAListWhoseEndWasNotSaved": {func(b *book, p *pen) {
+			b.starts()
+			p.say(event.Started, event.StartedData{Namespaces: []string{}, Payload: "full", ResourceVersion: "20", Reason: event.Unfinished, Seq: p.seq, WatcherVersion: "v0"})
+			p.synced("20", 0)
+		}, nil},
 		"RestartWithoutAList": {func(b *book, _ *pen) {
 			q := b.pen(event.StreamName{Resource: "services", Kind: "Service"})
 			q.started("10", false)

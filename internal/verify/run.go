@@ -82,7 +82,8 @@ func (s *stream) anew(d event.StartedData) {
 	if g := s.openGap(); g != nil {
 		g.Superseded = s.log.lines
 	}
-	if s.covered != "" && !s.relists {
+	// The end of a first list that was written and not saved claims nothing.
+	if s.covered != "" && !s.relists && d.Reason != event.Unfinished {
 		s.finding(Restart, "began anew at %s (%s): what changed after %s is not known", d.ResourceVersion, d.Reason, s.covered)
 	}
 	s.partial, s.covered = s.partial && d.Seq > 0, ""

@@ -240,7 +240,7 @@ func (r *runner) whyNot(s *stream, known bool) string {
 	case known && r.state.Streams[s.Key()].Healing == rewound:
 		return "not everything was listed again after the API server had been restored"
 	case known:
-		return "the snapshot was not finished"
+		return event.Unfinished
 	}
 	resource, _, _ := strings.Cut(s.Key(), "?")
 	for key := range r.state.Streams {

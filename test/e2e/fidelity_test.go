@@ -52,7 +52,7 @@ func TestWatcherWritesExactlyWhatTheAPIServerSends(t *testing.T) {
 		return actor.Run(ctx, c.Config(), actor.Options{Namespace: "fidelity-shop", Seed: 1, Every: 10 * time.Millisecond})
 	})
 	s.play("during")
-	w.wait(t, patience, "500 changes of pods", func(evs []event) bool {
+	w.wait(t, 3*patience, "500 changes of pods", func(evs []event) bool {
 		return count(evs, func(ev *event) bool { return ev.Data.Resource == "pods" && ev.live() }) >= 500
 	})
 	stop()
