@@ -134,7 +134,7 @@ func (f *runFlags) parse(given *pflag.FlagSet, args []string, stdout *os.File) (
 		qps: f.qps, burst: f.burst, maxEvent: int(f.maxEvent), logLevel: f.logLevel, logForm: f.logFormat, stateDir: f.stateDir,
 	}
 	for _, part := range f.only {
-		c.watch.Only |= parts[part]
+		c.watch.Only |= event.PartNamed(part)
 	}
 	if len(c.watch.Resources) == 0 {
 		c.watch.Resources = defaultResources
@@ -145,9 +145,6 @@ func (f *runFlags) parse(given *pflag.FlagSet, args []string, stdout *os.File) (
 	}
 	return c, nil
 }
-
-// parts are the words for the parts of an object.
-var parts = map[string]event.Parts{"spec": event.Spec, "metadata": event.Metadata, "status": event.Status}
 
 var clusterForm = regexp.MustCompile(`^[A-Za-z0-9.:/_-]{1,100}$`)
 
@@ -176,7 +173,7 @@ func (f *runFlags) validate(given *pflag.FlagSet) error {
 		return refuse("namespace", "", "must not be empty; leave it out for all namespaces")
 	}
 	for _, part := range f.only {
-		if parts[part] == 0 {
+		if event.PartNamed(part) == 0 {
 			return refuse("only", part, "must be one of spec, metadata, status")
 		}
 	}

@@ -302,6 +302,7 @@ func TestATornLastLineIsClosedAtTheStart(t *testing.T) {
 		if code := p.end(syscall.SIGTERM); code != 0 {
 			t.Errorf("exit code %d\n%s", code, p.stderr())
 		}
+		w.await(func() bool { return w.Watching() == 0 }) // else the next one would be taken for ready
 	}
 	rest, ok := strings.CutPrefix(slurp(filepath.Join(w.dir, "run.out")), "{}\n"+torn+"\n")
 	lines, err := read(rest)

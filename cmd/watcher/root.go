@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -107,4 +109,21 @@ func newCompletion() *cobra.Command {
 			}
 		},
 	}
+}
+
+// write writes a report at once, in JSON or as text.
+func write(stdout io.Writer, report any, asJSON bool, text func(*bytes.Buffer)) error {
+	var b bytes.Buffer
+	if asJSON {
+		e := json.NewEncoder(&b)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		if err := e.Encode(report); err != nil {
+			return err
+		}
+	} else {
+		text(&b)
+	}
+	_, err := stdout.Write(b.Bytes())
+	return err
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -143,23 +142,6 @@ func printVerified(stdout io.Writer, r *verify.Report, asJSON bool) error {
 		return errUnaccounted
 	}
 	return nil
-}
-
-// write writes a report at once, in JSON or as text.
-func write(stdout io.Writer, report any, asJSON bool, text func(*bytes.Buffer)) error {
-	var b bytes.Buffer
-	if asJSON {
-		e := json.NewEncoder(&b)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		if err := e.Encode(report); err != nil {
-			return err
-		}
-	} else {
-		text(&b)
-	}
-	_, err := stdout.Write(b.Bytes())
-	return err
 }
 
 func printVerifiedText(b *bytes.Buffer, r *verify.Report) {

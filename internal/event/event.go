@@ -174,6 +174,9 @@ type Event struct {
 	Data any
 }
 
+// Rewind is the reason of a gap behind which the API server's history is another one.
+const Rewind = "rewind"
+
 // Unfinished is the reason why a stream begins anew that never had a position: what it wrote covers nothing.
 const Unfinished = "the snapshot was not finished"
 

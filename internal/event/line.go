@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
@@ -138,6 +139,14 @@ func (p Parts) append(dst []byte) []byte {
 }
 
 var partNames = [...]string{"spec", "metadata", "status"}
+
+// PartNamed is the part that a word names, or 0.
+func PartNamed(name string) Parts {
+	if i := slices.Index(partNames[:], name); i >= 0 {
+		return 1 << i
+	}
+	return 0
+}
 
 // Names are the words for the parts.
 func (p Parts) Names() []string {

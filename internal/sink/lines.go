@@ -152,11 +152,16 @@ func (l *Lines) flush(ctx context.Context) error {
 	}
 	n, err := l.write(ctx, l.rest)
 	l.rest, l.written = l.rest[n:], l.written+int64(n)
-	if errors.Is(err, syscall.EPIPE) {
-		err = fmt.Errorf("%w: %w", event.ErrClosed, err)
-	}
-	if errors.Is(err, event.ErrClosed) {
+	if err = closing(err); errors.Is(err, event.ErrClosed) {
 		l.closed = err
+	}
+	return err
+}
+
+// closing says of an EPIPE that it is for good.
+func closing(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return fmt.Errorf("%w: %w", event.ErrClosed, err)
 	}
 	return err
 }
@@ -197,10 +202,7 @@ func CloseTornLine(f *os.File, unclean bool) error {
 		return nil
 	}
 	if _, err := f.WriteString("\n"); err != nil {
-		if errors.Is(err, syscall.EPIPE) {
-			err = fmt.Errorf("%w: %w", event.ErrClosed, err)
-		}
-		return fmt.Errorf("close the torn last line of %s: %w", f.Name(), err)
+		return fmt.Errorf("close the torn last line of %s: %w", f.Name(), closing(err))
 	}
 	return nil
 }

@@ -2,12 +2,10 @@ package sink
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"hash/crc32"
 	"strconv"
-	"strings"
 
 	"watcher/internal/event"
 )
@@ -97,14 +95,14 @@ func appendRecord(dst []byte, o *event.Object) []byte {
 			flags |= 1 << i
 		}
 	}
-	if n, ok := parseVersion(o.ResourceVersion); ok {
+	if n, ok := event.PackVersion(o.ResourceVersion); ok {
 		dst = binary.BigEndian.AppendUint64(dst, n)
 		flags |= numericVersion
 	} else {
 		dst = binary.AppendUvarint(dst, uint64(len(o.ResourceVersion)))
 		dst = append(dst, o.ResourceVersion...)
 	}
-	if id, ok := parseUUID(o.UID); ok {
+	if id, ok := event.PackUID(o.UID); ok {
 		dst = append(dst, id[:]...)
 		flags |= canonicalUID
 	} else {
@@ -112,50 +110,6 @@ func appendRecord(dst []byte, o *event.Object) []byte {
 	}
 	dst[at] = flags
 	return dst
-}
-
-// parseVersion returns the number whose decimal form s is.
-func parseVersion(s string) (uint64, bool) {
-	if s == "" || s[0] == '0' && len(s) > 1 {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil
-}
-
-// uuidDashes are where a UUID in its canonical form, in small letters, has dashes.
-const uuidDashes = 1<<8 | 1<<13 | 1<<18 | 1<<23
-
-func parseUUID(s string) (id [16]byte, ok bool) {
-	if len(s) != 36 {
-		return id, false
-	}
-	for i, n := 0, 0; i < len(s); i++ {
-		if uuidDashes&(1<<i) != 0 {
-			if s[i] != '-' {
-				return id, false
-			}
-			continue
-		}
-		digit := strings.IndexByte("0123456789abcdef", s[i])
-		if digit < 0 {
-			return id, false
-		}
-		id[n/2] = id[n/2]<<4 | byte(digit)
-		n++
-	}
-	return id, true
-}
-
-func formatUUID(id []byte) string {
-	text := make([]byte, 0, 36)
-	for i, from := range [...]int{0, 4, 6, 8, 10} {
-		if i > 0 {
-			text = append(text, '-')
-		}
-		text = hex.AppendEncode(text, id[from:[...]int{4, 6, 8, 10, 16}[i]])
-	}
-	return string(text)
 }
 
 var errRecord = errors.New("a record of the ledger cannot be read")
@@ -182,7 +136,7 @@ func readRecord(key, value []byte) (o event.Object, err error) {
 	}
 	o.UID = string(v.rest)
 	if flags[0]&canonicalUID != 0 && len(v.rest) == 16 {
-		o.UID = formatUUID(v.rest)
+		o.UID = event.FormatUID([16]byte(v.rest))
 	}
 	if k.short || v.short {
 		return o, errRecord

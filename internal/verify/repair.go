@@ -6,9 +6,6 @@ import (
 	"watcher/internal/event"
 )
 
-// rewind is the reason of a gap behind which the API server's history is another one.
-const rewind = "rewind"
-
 // openGap is the gap whose repair has not finished.
 func (s *stream) openGap() *Gap {
 	if i := len(s.sum.Gaps) - 1; i >= 0 && s.sum.Gaps[i].Synced == 0 && s.sum.Gaps[i].Superseded == 0 {
@@ -28,13 +25,13 @@ func (s *stream) gapped(l *line, d event.GapData) error {
 		return fmt.Errorf("%q is no resourceVersion", d.From)
 	}
 	if g := s.openGap(); g != nil {
-		if g.From != d.From && d.Reason != rewind {
+		if g.From != d.From && d.Reason != event.Rewind {
 			s.finding(Unhealed, "a gap after %s, while the repair of the one after %s (line %d) has not finished", d.From, g.From, g.Line)
 		}
 		g.Superseded = l.n
 	}
 	// The first list begins again, or what is left of it is of another history.
-	first := s.phase == listing && (s.counts[event.Present] > 0 || d.Reason == rewind)
+	first := s.phase == listing && (s.counts[event.Present] > 0 || d.Reason == event.Rewind)
 	if !first {
 		s.unlisted(l)
 	}
@@ -42,9 +39,9 @@ func (s *stream) gapped(l *line, d event.GapData) error {
 		s.finding(Order, "a gap after %s, but everything up to %s was written", d.From, s.pos)
 	}
 	s.sum.Gaps = append(s.sum.Gaps, Gap{Line: l.n, Reason: d.Reason, From: d.From, FromTime: d.FromTime, ToTime: d.ToTime})
-	s.gap, s.phase, s.all = l.ID, repairing, first || d.Reason == rewind
+	s.gap, s.phase, s.all = l.ID, repairing, first || d.Reason == event.Rewind
 	s.lists(l.n)
-	if d.Reason == rewind {
+	if d.Reason == event.Rewind {
 		s.rewound(s.epoch + 1)
 	}
 	return nil
@@ -62,7 +59,7 @@ func (s *stream) synced(l *line, d event.SyncedData) error {
 	}
 	s.tally(&d)
 	if g := s.openGap(); g != nil && s.phase == repairing {
-		if g.Reason != rewind && compare(d.ResourceVersion, g.From) < 0 {
+		if g.Reason != event.Rewind && compare(d.ResourceVersion, g.From) < 0 {
 			s.finding(Order, "synced at %s, before the gap after %s", d.ResourceVersion, g.From)
 		}
 		g.Synced, g.Repair = l.n, &d

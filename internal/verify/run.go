@@ -70,7 +70,7 @@ func (s *stream) resumed(at string) {
 	case s.sum.Stopped && (s.ended == "" || compare(at, s.ended) > 0):
 		s.finding(Missing, "resumed at %s, but the run before was stopped at %q: what changed between the two is missing", at, s.ended)
 	}
-	if g := s.openGap(); g != nil && (g.Reason == rewind || compare(at, g.From) <= 0) {
+	if g := s.openGap(); g != nil && (g.Reason == event.Rewind || compare(at, g.From) <= 0) {
 		g.Superseded = s.log.lines
 	} else if g != nil {
 		s.finding(Unhealed, "resumed at %s, behind the gap after %s (line %d), whose repair did not finish", at, g.From, g.Line)

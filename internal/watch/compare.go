@@ -1,18 +1,16 @@
 package watch
 
-import (
-	"watcher/internal/event"
-)
+import "watcher/internal/event"
 
 // note remembers a state in place of the one before, and says what the change touched and who made it. It is asked once for
 // each change, in order.
 func (s *stream) note(f *frame) {
 	o := &f.Object
-	e := s.ledger.get(o.Namespace, o.Name)
+	was, known := s.ledger.put(o)
 	switch {
-	case f.Type == event.Modified && e != nil && s.ledger.is(e, o.UID) && e.hashes.Metadata != 0:
-		f.Changed = s.changed(e.hashes, o.Hashes)
-		if o.Attribution.Second() > e.attribution.Second() { // else somebody's entry went, or two came in one second
+	case f.Type == event.Modified && known && was.hashes.Metadata != 0:
+		f.Changed = s.changed(was.hashes, o.Hashes)
+		if o.Attribution.Second() > was.attribution.Second() { // else somebody's entry went, or two came in one second
 			f.Actor = f.actor
 		}
 	case f.Type == event.Added && f.Origin == event.Live && !s.mayLeave: // a creation
@@ -21,9 +19,8 @@ func (s *stream) note(f *frame) {
 	if f.Type == event.Modified {
 		f.Filtered = s.filters(f.Changed, o.Hashes)
 	}
-	s.ledger.put(o)
-	if f.Origin == event.Live && newer(o.ResourceVersion, s.witness.ResourceVersion) {
-		s.witness = witness(o)
+	if f.Origin == event.Live {
+		testify(&s.witness, o)
 	}
 }
 
@@ -31,6 +28,13 @@ func (s *stream) note(f *frame) {
 // meanwhile, it would testify for the new history.
 func witness(o *event.Object) event.Witness {
 	return event.Witness{Namespace: o.Namespace, Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion, Attribution: o.Attribution}
+}
+
+// testify puts a state in the place of a witness that is older.
+func testify(w *event.Witness, o *event.Object) {
+	if newer(o.ResourceVersion, w.ResourceVersion) {
+		*w = witness(o)
+	}
 }
 
 // changed compares the hashes of an object's parts. Those of metadata alone have no status: they tell from which payload

@@ -242,3 +242,28 @@ func TestACreationHasAnActorAndADeletionNone(t *testing.T) {
 		})
 	}
 }
+
+func payload(p watch.Payload) func(*watch.Config) { return func(c *watch.Config) { c.Payload = p } }
+
+// Hashes of another payload are of no use, also two runs later.
+func TestHashesOfAnotherPayloadAreNotComparedTwoRunsLater(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		srv.Create(watchtest.Pods, "shop/a", whole...)
+		sink := newMemory()
+		for _, p := range []watch.Payload{watch.PayloadFull, watch.PayloadMetadata} {
+			r := start(t, srv, sink, []string{"pods"}, payload(p))
+			pass(time.Second)
+			r.stop(t)
+		}
+		r := start(t, srv, sink, []string{"pods"}, payload(watch.PayloadMetadata))
+		pass(time.Second)
+		srv.Update(watchtest.Pods, "shop/a", watchtest.Labels("n", "1"))
+		pass(time.Second)
+		r.stop(t)
+		for _, ev := range r.of("pods") {
+			if ev.Type == event.Modified && (ev.Changed&event.Spec != 0 || ev.Changed&event.Status != 0) {
+				t.Errorf("a label moved, and changed says %q", ev.Changed.Names())
+			}
+		}
+	})
+}

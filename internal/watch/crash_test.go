@@ -280,3 +280,29 @@ func TestT5T26ThePositionNeverPassesTheSink(t *testing.T) {
 		check(t, live, want...)
 	})
 }
+
+// Stopped in a repair, and gone on with.
+func TestARepairThatWasStoppedIsBegunAgain(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		many(srv, 6)
+		sink := newMemory()
+		r := start(t, srv, sink, []string{"pods"})
+		pass(10 * time.Second)
+		hang := srv.On(watchtest.Lists().When(func(q *watchtest.Request) bool { return strings.Contains(q.Header.Get("Accept"), "as=") }), watchtest.Hang())
+		unseen(srv, func() { srv.Delete(watchtest.Pods, pod(1)) })
+		pass(10 * time.Second)
+		r.stop(t)
+		hang.Off()
+		pass(time.Hour)
+		r = start(t, srv, sink, []string{"pods"})
+		pass(10 * time.Second)
+		r.stop(t)
+		t.Log(r.said("pods")[8:])
+		for _, ev := range r.of("pods") {
+			if ev.Type == event.Gap {
+				t.Logf("%s", ev.AppendLine(nil, 0))
+			}
+		}
+		audit(t, r, watchtest.Pods)
+	})
+}

@@ -247,11 +247,8 @@ func (s *stream) tellLeft(ctx context.Context, fs frames) {
 		return
 	}
 	gone := slices.DeleteFunc(slices.Clone(fs), func(f *frame) bool { return f.verb != watch.Deleted })
-	ask := func(f *frame) departure { return s.departure(ctx, &f.Object, f.Object.ResourceVersion) }
-	i := 0
-	for d := range inParallel(gone, ask) {
-		gone[i].Type, gone[i].Ambiguous = d.as, d.ambiguous
-		i++
+	for f, d := range inParallel(gone, func(f *frame) departure { return s.departure(ctx, &f.Object, f.Object.ResourceVersion) }) {
+		f.Type, f.Ambiguous = d.as(), d.ambiguous
 	}
 }
 

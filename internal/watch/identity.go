@@ -32,26 +32,23 @@ func (r *runner) identify(ctx context.Context, held event.State) error {
 }
 
 // clusterID asks until it is told, or told that it will not be.
-func (r *runner) clusterID(ctx context.Context) (string, error) {
-	var retry backoff
-	for failing := false; ; failing = true {
-		var ns struct {
-			Metadata struct {
-				UID string `json:"uid"`
-			} `json:"metadata"`
-		}
-		err := ask(ctx, r.Client.api.Get().AbsPath("/api/v1/namespaces/kube-system"), &ns)
-		switch {
-		case err == nil || ctx.Err() != nil:
-			return ns.Metadata.UID, ctx.Err()
-		case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
+func (r *runner) clusterID(ctx context.Context) (uid string, err error) {
+	err = r.insist(ctx, func() (err error) {
+		uid, err = r.Client.clusterUID(ctx)
+		if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
 			r.Log.Warn("whether this is the cluster of the saved positions cannot be checked",
 				advised("grant get on the namespace kube-system ('watcher rbac' prints how)", zap.Error(err))...)
-			return "", nil
-		case !failing:
-			what, do := diagnoseNetwork(err)
-			r.Log.Warn(what, advised(do, zap.Error(err))...)
+			return nil
 		}
-		sleep(ctx, max(retry.next(), retryAfter(err)))
-	}
+		return err
+	})
+	return uid, err
+}
+
+// clusterUID is the uid of the namespace kube-system.
+func (c *Client) clusterUID(ctx context.Context) (string, error) {
+	var ns struct{ Metadata struct{ UID string } }
+	q := c.api.Get().AbsPath("/api/v1/namespaces/kube-system").SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+	err := ask(ctx, q, &ns)
+	return ns.Metadata.UID, err
 }

@@ -146,3 +146,31 @@ func TestT26ACrashAtAnyStepOfARepairThatCompletesItsLedgerIsHealed(t *testing.T)
 		})
 	}
 }
+
+// A ledger that is completed in the middle of the comparison.
+func TestALedgerIsNotCompletedInTheMiddleOfTheComparison(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		many(srv, 4)
+		r := start(t, srv, newMemory(), []string{"pods"}, func(c *watch.Config) { c.Initial = watch.InitialNone })
+		pass(10 * time.Second)
+		at := fmt.Sprint(srv.RV())
+		// one of two API servers has forgotten the version, the other has not
+		forgot := srv.On(watchtest.Lists().Times(1).When(func(q *watchtest.Request) bool {
+			return exactOf(q) && q.Query.Get("resourceVersion") == at
+		}), watchtest.Fail(410, "Expired", "too old"))
+		sparse := func(q *watchtest.Request) bool {
+			return strings.Contains(q.Header.Get("Accept"), "as=") && q.Query.Get("continue") != ""
+		}
+		cut := srv.On(watchtest.Lists().Times(1).When(sparse), watchtest.Reset())
+		unseen(srv, func() { srv.Delete(watchtest.Pods, pod(1)) })
+		pass(10 * time.Minute)
+		r.stop(t)
+		t.Log(forgot.Fired(), cut.Fired(), r.said("pods"))
+		said := r.said("pods")
+		for _, ev := range r.of("pods") {
+			if d, ok := ev.Data.(event.SyncedData); ok && d.Healed != nil && d.Healed.Deletions == "known" && count(said, "deleted "+pod(1)) == 0 {
+				t.Errorf("deletions are known, and one is not written: %q", said)
+			}
+		}
+	})
+}

@@ -1,6 +1,8 @@
 package watch_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,5 +78,71 @@ func TestAnAnswerOfAnotherVersionIsNotTaken(t *testing.T) {
 		check(t, orderless(r.said("pods"))[6:], "gap expired after 104", "deleted "+pod(1)+"@106 inferred", "modified "+pod(0)+"@107", "synced ~1 -1 (1 net, 1 inferred) at 107")
 		r.stop(t)
 		audit(t, r, watchtest.Pods)
+	})
+}
+
+func exactOf(q *watchtest.Request) bool { return q.Query.Get("resourceVersionMatch") != "" }
+
+// A server that answers each exact read with 410.
+func TestAServerThatForgetsAllButThePresentIsRepairedInOnePass(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		many(srv, 4)
+		srv.On(watchtest.Lists().When(exactOf), watchtest.Fail(410, "Expired", "too old"))
+		r := start(t, srv, newMemory(), []string{"pods"})
+		pass(10 * time.Second)
+		unseen(srv, func() { srv.Update(watchtest.Pods, pod(0), watchtest.Labels("n", "1")) })
+		before := r.tries.Load()
+		pass(10 * time.Second)
+		t.Logf("requests in 10 s: %d", r.tries.Load()-before)
+		if said := r.said("pods"); count(said, "synced") != 2 {
+			t.Errorf("the repair does not end: %q", said)
+		}
+		if n := r.tries.Load() - before; n > 100 {
+			t.Errorf("hot loop: %d requests", n)
+		}
+		r.stop(t)
+	})
+}
+
+// A server that refuses exact reads.
+func TestAServerThatRefusesExactReadsIsWatchedAndRepaired(t *testing.T) {
+	for code, reason := range map[int]string{400: "BadRequest", 405: "MethodNotAllowed", 500: "InternalError", 501: "NotImplemented"} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+				many(srv, 4)
+				srv.On(watchtest.Lists().When(exactOf), watchtest.Respond(code, "application/json", `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"`+reason+`","code":`+fmt.Sprint(code)+`}`))
+				r := start(t, srv, newMemory(), []string{"pods"})
+				pass(10 * time.Minute)
+				srv.Update(watchtest.Pods, pod(0), watchtest.Labels("n", "1"))
+				pass(10 * time.Minute)
+				if said := r.said("pods"); !slices.Contains(said, "modified "+pod(0)+"@105") {
+					t.Errorf("nothing is watched: %q", said)
+				}
+				r.stop(t)
+			})
+		})
+	}
+}
+
+// A restore on a server without exact reads, to a version behind the position.
+func TestT22AnOlderStateIsARewindAlsoWithoutExactReads(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		prepared(srv) // a@104, c@105
+		srv.On(watchtest.Lists().When(func(q *watchtest.Request) bool { return strings.Contains(q.Header.Get("Accept"), "as=") }), watchtest.Fail(406, "NotAcceptable", "only application/json"))
+		srv.On(watchtest.Lists(), watchtest.IgnoreExact())
+		r := start(t, srv, newMemory(), []string{"pods"})
+		pass(10 * time.Second)
+		pass(10 * time.Second)
+		srv.Down()
+		srv.Rewind(103)
+		srv.Advance(20)
+		srv.Forget(srv.RV())
+		srv.Up()
+		pass(10 * time.Minute)
+		r.stop(t)
+		t.Logf("%q", r.said("pods"))
+		if said := r.said("pods"); count(said, "gap rewind") != 1 {
+			t.Errorf("older states of objects are told as modifications: %q", said)
+		}
 	})
 }

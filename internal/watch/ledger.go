@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"encoding/hex"
 	"fmt"
 	"iter"
 	"strconv"
@@ -22,12 +21,17 @@ type ledger struct {
 
 // An entry packs an event.Object as API servers make them: the uid a UUID, the version a number of at most 64 bits.
 type entry struct {
-	uid         [16]byte
-	version     uint64
+	uid     [16]byte
+	version uint64
+	memory
+	round uint32 // in which it was marked last
+	isOdd bool   // uid and version are in odd
+}
+
+// A memory is what a change is compared with.
+type memory struct {
 	hashes      event.Hashes
 	attribution event.Attribution
-	round       uint32 // in which it was marked last
-	isOdd       bool   // uid and version are in odd
 }
 
 // An oddity is a uid or a version that only some aggregated API gives out.
@@ -48,20 +52,43 @@ func (l *ledger) load(held iter.Seq2[event.Object, error]) error {
 	return nil
 }
 
-func (l *ledger) get(namespace, name string) *entry {
+// A key names an object within its resource.
+type key struct{ namespace, name string }
+
+func keyOf(o *event.Object) key { return key{o.Namespace, o.Name} }
+
+func (l *ledger) get(k key) *entry {
 	if l == nil {
 		return nil
 	}
-	return l.objects[namespace][name]
+	return l.objects[k.namespace][k.name]
 }
 
-// put remembers a state, which is there in this round. It keeps nothing of o, whose strings may be part of something larger.
-func (l *ledger) put(o *event.Object) {
-	if l == nil {
-		return
-	}
-	e := l.get(o.Namespace, o.Name)
+// find is what is remembered under a name.
+func (l *ledger) find(k key) (o event.Object, ok bool) {
+	e := l.get(k)
 	if e == nil {
+		return o, false
+	}
+	return l.object(k, e), true
+}
+
+// holds reports whether a state is the one that is remembered.
+func (l *ledger) holds(o *event.Object) bool {
+	e := l.get(keyOf(o))
+	return e != nil && l.is(e, o.UID) && l.at(e, o.ResourceVersion)
+}
+
+// put remembers a state, which is there in this round, and returns what was remembered of the object before. It keeps
+// nothing of o, whose strings may be part of something larger.
+func (l *ledger) put(o *event.Object) (was memory, known bool) {
+	if l == nil {
+		return memory{}, false
+	}
+	e := l.get(keyOf(o))
+	if e != nil {
+		was, known = e.memory, l.is(e, o.UID)
+	} else {
 		e = &entry{}
 		in := l.objects[o.Namespace]
 		if in == nil {
@@ -73,12 +100,14 @@ func (l *ledger) put(o *event.Object) {
 	}
 	e.round = l.round
 	l.pack(e, o)
+	return was, known
 }
 
 func (l *ledger) pack(e *entry, o *event.Object) {
-	e.hashes, e.attribution = o.Hashes, o.Attribution
-	var ok bool
-	if e.version, ok = packVersion(o.ResourceVersion); ok && packUID(&e.uid, o.UID) {
+	e.memory = memory{o.Hashes, o.Attribution}
+	var plain, known bool
+	e.version, plain = packVersion(o.ResourceVersion)
+	if e.uid, known = packUID(o.UID); plain && known {
 		if e.isOdd {
 			delete(l.odd, e)
 			e.isOdd = false
@@ -91,7 +120,7 @@ func (l *ledger) pack(e *entry, o *event.Object) {
 
 // remove forgets an object that is gone. A later one of the same name stays.
 func (l *ledger) remove(o *event.Object) {
-	e := l.get(o.Namespace, o.Name)
+	e := l.get(keyOf(o))
 	if e == nil || !l.is(e, o.UID) {
 		return
 	}
@@ -108,8 +137,8 @@ func (l *ledger) is(e *entry, uid string) bool {
 	if e.isOdd {
 		return l.odd[e].uid == uid
 	}
-	var packed [16]byte
-	return packUID(&packed, uid) && packed == e.uid
+	packed, ok := packUID(uid)
+	return ok && packed == e.uid
 }
 
 // at reports whether the entry is at that version.
@@ -122,8 +151,8 @@ func (l *ledger) at(e *entry, version string) bool {
 }
 
 // object is what is remembered of an object.
-func (l *ledger) object(namespace, name string, e *entry) event.Object {
-	o := event.Object{Namespace: namespace, Name: name, Hashes: e.hashes, Attribution: e.attribution}
+func (l *ledger) object(k key, e *entry) event.Object {
+	o := event.Object{Namespace: k.namespace, Name: k.name, Hashes: e.hashes, Attribution: e.attribution}
 	if e.isOdd {
 		o.UID, o.ResourceVersion = l.odd[e].uid, l.odd[e].version
 	} else {
@@ -133,14 +162,14 @@ func (l *ledger) object(namespace, name string, e *entry) event.Object {
 }
 
 // all yields what is remembered. The entry that is yielded may be removed meanwhile.
-func (l *ledger) all() iter.Seq2[event.Object, *entry] {
-	return func(yield func(event.Object, *entry) bool) {
+func (l *ledger) all() iter.Seq2[key, *entry] {
+	return func(yield func(key, *entry) bool) {
 		if l == nil {
 			return
 		}
 		for namespace, in := range l.objects {
 			for name, e := range in {
-				if !yield(l.object(namespace, name, e), e) {
+				if !yield(key{namespace, name}, e) {
 					return
 				}
 			}
@@ -161,7 +190,7 @@ const (
 
 // relate compares a state to what is remembered, and marks that in this round as being there.
 func (l *ledger) relate(o *event.Object) relation {
-	e := l.get(o.Namespace, o.Name)
+	e := l.get(keyOf(o))
 	if e == nil {
 		return unknown
 	}
@@ -190,8 +219,8 @@ func (l *ledger) newRound() {
 // unmarked yields what is remembered and was not found to be there in this round. It may be removed meanwhile.
 func (l *ledger) unmarked() iter.Seq[event.Object] {
 	return func(yield func(event.Object) bool) {
-		for o, e := range l.all() {
-			if e.round != l.round && !yield(o) {
+		for k, e := range l.all() {
+			if e.round != l.round && !yield(l.object(k, e)) {
 				return
 			}
 		}
@@ -201,29 +230,26 @@ func (l *ledger) unmarked() iter.Seq[event.Object] {
 // newest is the state with the highest version.
 func (l *ledger) newest() event.Witness {
 	var w event.Witness
-	for o := range l.all() {
-		if newer(o.ResourceVersion, w.ResourceVersion) {
-			w = witness(&o)
-		}
+	for k, e := range l.all() {
+		o := l.object(k, e)
+		testify(&w, &o)
 	}
 	return w
 }
 
 // forgetVersions keeps who exists: after a rewind the versions are those of another history.
 func (l *ledger) forgetVersions() {
-	for o, e := range l.all() {
+	for k, e := range l.all() {
+		o := l.object(k, e)
 		o.ResourceVersion, o.Hashes, o.Attribution = "", event.Hashes{}, 0
 		l.pack(e, &o)
 	}
 }
 
-// packVersion and packUID are exact: what they do not give back as it was they refuse.
+// packVersion and packUID are exact, as event's: what they do not give back as it was they refuse. 0 stands for none.
 func packVersion(s string) (uint64, bool) {
-	if s == "" {
-		return 0, true
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil && s[0] != '0' && s[0] != '+'
+	n, ok := event.PackVersion(s)
+	return n, s == "" || ok && n > 0
 }
 
 func unpackVersion(n uint64) string {
@@ -233,52 +259,14 @@ func unpackVersion(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
-func packUID(dst *[16]byte, s string) bool {
-	if s == "" {
-		*dst = [16]byte{}
-		return true
-	}
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return false
-	}
-	at := 0
-	for i := 0; i < len(s); i += 2 {
-		if s[i] == '-' {
-			i++
-		}
-		high, low := hexDigit(s[i]), hexDigit(s[i+1])
-		if high > 15 || low > 15 {
-			return false
-		}
-		dst[at] = high<<4 | low
-		at++
-	}
-	return *dst != [16]byte{}
+func packUID(s string) (id [16]byte, ok bool) {
+	id, ok = event.PackUID(s)
+	return id, s == "" || ok && id != [16]byte{}
 }
 
-// hexDigit is the value of a lower-case digit, or more than 15.
-func hexDigit(c byte) byte {
-	switch {
-	case isDigit(c):
-		return c - '0'
-	case c-'a' < 6:
-		return c - 'a' + 10
-	}
-	return 255
-}
-
-func unpackUID(b [16]byte) string {
-	if b == [16]byte{} {
+func unpackUID(id [16]byte) string {
+	if id == [16]byte{} {
 		return ""
 	}
-	var s [36]byte
-	at := 0
-	for _, part := range [...][]byte{b[:4], b[4:6], b[6:8], b[8:10], b[10:]} {
-		if at > 0 {
-			s[at] = '-'
-			at++
-		}
-		at += hex.Encode(s[at:], part)
-	}
-	return string(s[:])
+	return event.FormatUID(id)
 }

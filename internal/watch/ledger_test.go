@@ -36,12 +36,12 @@ func TestTheLedgerIsExact(t *testing.T) {
 					t.Errorf("%q at %q came out as %+v", uid, version, got)
 				}
 				for _, other := range oddUIDs {
-					if is := l.is(l.get("shop", "a"), other); is != (other == uid) {
+					if is := l.is(l.get(key{"shop", "a"}), other); is != (other == uid) {
 						t.Errorf("%q is %q: %v", uid, other, is)
 					}
 				}
 				for _, other := range oddVersions {
-					if at := l.at(l.get("shop", "a"), other); at != (other == version) {
+					if at := l.at(l.get(key{"shop", "a"}), other); at != (other == version) {
 						t.Errorf("version %q is %q: %v", version, other, at)
 					}
 				}
@@ -52,8 +52,8 @@ func TestTheLedgerIsExact(t *testing.T) {
 
 func entries(l *ledger) []event.Object {
 	var out []event.Object
-	for o := range l.all() {
-		out = append(out, o)
+	for k, e := range l.all() {
+		out = append(out, l.object(k, e))
 	}
 	return out
 }
@@ -185,7 +185,7 @@ func TestTheLedgerKeepsNothingOfAFrame(t *testing.T) {
 	piece := []byte("shopname\xffodd uid7 odd")
 	o := event.Object{Namespace: string(piece[:4]), Name: string(piece[4:8]), UID: "odd uid", ResourceVersion: "7 odd"}
 	l.put(&o)
-	for got := range l.all() {
+	for _, got := range entries(l) {
 		for what, pair := range map[string][2]string{"namespace": {got.Namespace, o.Namespace}, "name": {got.Name, o.Name}, "uid": {got.UID, o.UID},
 			"version": {got.ResourceVersion, o.ResourceVersion}} {
 			if pair[0] != pair[1] || unsafe.StringData(pair[0]) == unsafe.StringData(pair[1]) {
@@ -204,7 +204,7 @@ func TestForgottenVersionsAreNeverTheSame(t *testing.T) {
 		if got := l.relate(&event.Object{Namespace: "shop", Name: "a", UID: uid, ResourceVersion: "9"}); got != changed {
 			t.Errorf("%q at its old version is related %d", uid, got)
 		}
-		if e := l.get("shop", "a"); e.hashes != (event.Hashes{}) || e.attribution != 0 {
+		if e := l.get(key{"shop", "a"}); e.hashes != (event.Hashes{}) || e.attribution != 0 {
 			t.Errorf("%+v and %d are remembered", e.hashes, e.attribution)
 		}
 	}

@@ -117,7 +117,9 @@ func TestT15WhatCannotBeToldIsAmbiguous(t *testing.T) {
 		"compacted": func(s *watchtest.Server) {
 			s.On(watchtest.Lists(), watchtest.Fail(410, metav1.StatusReasonExpired, "compacted"))
 		},
-		"inexact":   func(s *watchtest.Server) { s.On(watchtest.Lists(), watchtest.IgnoreExact()) },
+		"inexact": func(s *watchtest.Server) { // it answers when there is a later version
+			s.On(watchtest.Lists(), watchtest.Delay(time.Millisecond), watchtest.IgnoreExact())
+		},
 		"forbidden": func(s *watchtest.Server) { s.Forbid(watchtest.Pods, "list") },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -207,3 +207,19 @@ func TestT26ACrashAmongFilteredEventsLosesNothing(t *testing.T) {
 		check(t, got, "modified "+pod(0)+"@110 spec", "modified "+pod(1)+"@112 spec", "modified "+pod(2)+"@114 spec", "modified "+pod(3)+"@116 spec")
 	}, only(event.Spec))
 }
+
+// Kubectl apply on a secret: data and the annotation move together.
+func TestOnlySpecWritesWhatHasNoGeneration(t *testing.T) {
+	rs := []watchtest.Resource{watchtest.Secrets}
+	bubble(t, rs, func(t *testing.T, srv *watchtest.Server) {
+		srv.Create(watchtest.Secrets, "shop/a", watchtest.Meta("generation", "0"), watchtest.Raw("data", `{"k":"MQ=="}`), watchtest.Annotations("x/last-applied", "1"))
+		r := start(t, srv, newMemory(), []string{"secrets"}, only(event.Spec))
+		pass(time.Second)
+		srv.Update(watchtest.Secrets, "shop/a", watchtest.Raw("data", `{"k":"Mg=="}`), watchtest.Annotations("x/last-applied", "2"))
+		pass(time.Second)
+		r.stop(t)
+		if said := r.said("secrets"); !slices.Contains(said, "modified shop/a@102") {
+			t.Errorf("the data of a secret changed, --only spec, and it is not written: %q", said)
+		}
+	})
+}

@@ -231,3 +231,70 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		r.stop(t)
 	})
 }
+
+// Permission is lost in a repair, for ten minutes, at each of its requests.
+func TestAPermissionThatIsLostInARepairDelaysIt(t *testing.T) {
+	for after := range 6 {
+		t.Run(fmt.Sprint(after), func(t *testing.T) {
+			bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+				many(srv, 6)
+				r := start(t, srv, newMemory(), []string{"pods"})
+				pass(10 * time.Second)
+				denied := srv.On(watchtest.Any().After(after), watchtest.Forbidden())
+				unseen(srv, func() {
+					srv.Update(watchtest.Pods, pod(0), watchtest.Labels("n", "1"))
+					srv.Delete(watchtest.Pods, pod(1))
+					srv.Delete(watchtest.Pods, pod(2))
+					srv.Create(watchtest.Pods, pod(2))
+				})
+				pass(10 * time.Minute)
+				before := r.tries.Load()
+				pass(10 * time.Minute)
+				n := r.tries.Load() - before
+				denied.Off()
+				pass(2 * time.Minute)
+				srv.Update(watchtest.Pods, pod(3), watchtest.Labels("n", "1"))
+				pass(2 * time.Minute)
+				t.Log(n, r.logged("permission"), r.said("pods")[8:])
+				r.stop(t)
+				audit(t, r, watchtest.Pods)
+			})
+		})
+	}
+}
+
+// A definition goes with its objects, and comes back; watcher runs, or is away.
+func TestADefinitionThatGoesAndComesBackTakesItsObjectsAlong(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		t.Run(fmt.Sprint(away), func(t *testing.T) {
+			bubble(t, []watchtest.Resource{watchtest.Widgets}, func(t *testing.T, srv *watchtest.Server) {
+				for i := range 3 {
+					srv.Create(watchtest.Widgets, fmt.Sprintf("shop/w%d", i))
+				}
+				sink := newMemory()
+				r := start(t, srv, sink, []string{"widgets.v1.example.com"})
+				pass(10 * time.Second)
+				if away {
+					r.stop(t)
+				}
+				for i := range 3 {
+					srv.Delete(watchtest.Widgets, fmt.Sprintf("shop/w%d", i))
+				}
+				srv.Remove(watchtest.Widgets)
+				pass(time.Minute)
+				if away {
+					r = start(t, srv, sink, []string{"widgets.v1.example.com"})
+				}
+				pass(10 * time.Minute)
+				srv.Compact(srv.RV())
+				srv.Add(watchtest.Widgets)
+				srv.Create(watchtest.Widgets, "shop/w1")
+				pass(3 * time.Minute)
+				srv.Create(watchtest.Widgets, "shop/w7")
+				pass(10 * time.Second)
+				r.stop(t)
+				t.Log(r.said("widgets"))
+			})
+		})
+	}
+}

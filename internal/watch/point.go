@@ -22,11 +22,21 @@ func (s *source) sparse() *source {
 }
 
 // named reads one object, whatever the selectors say of it.
-func (s *source) named(namespace, name string) *source {
+func (s *source) named(k key) *source {
 	c := *s
-	c.sel.Namespace, c.sel.LabelSelector = namespace, ""
-	c.sel.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
+	c.sel.Namespace, c.sel.LabelSelector = k.namespace, ""
+	c.sel.FieldSelector = fields.OneTermEqualSelector("metadata.name", k.name).String()
 	return &c
+}
+
+// selected reads one object, if the selectors let it through.
+func (s *source) selected(k key) *source {
+	c := s.named(k)
+	c.sel.LabelSelector = s.sel.LabelSelector
+	if s.sel.FieldSelector != "" {
+		c.sel.FieldSelector += "," + s.sel.FieldSelector
+	}
+	return c
 }
 
 // at returns the object that the source selects as it was at a version, or nil if it did not exist. The error may be
@@ -36,10 +46,18 @@ func (s *source) at(ctx context.Context, version string) (*frame, error) {
 	return s.listAt(version).first(ctx)
 }
 
-// A departure is what it means that an object no longer comes with the selectors.
+// A departure is what it means that an object no longer comes with the selectors; the zero value, that it was deleted.
 type departure struct {
-	as        event.Type // Deleted or Left
-	ambiguous bool       // nobody can tell which
+	left      bool // it exists
+	ambiguous bool // or was deleted: nobody can tell
+}
+
+// as is the type of the event that says so.
+func (d departure) as() event.Type {
+	if d.left {
+		return event.Left
+	}
+	return event.Deleted
 }
 
 // departurePatience is how long an API server is asked that does not answer; meanwhile nothing is read. After that, for a
@@ -50,7 +68,7 @@ const departurePatience = 5 * time.Second
 // would not do: it may have left, come back and been deleted since.
 func (s *stream) departure(ctx context.Context, o *event.Object, version string) departure {
 	if !s.mayLeave {
-		return departure{as: event.Deleted}
+		return departure{}
 	}
 	patience := departurePatience
 	if time.Since(time.Unix(0, s.deaf.Load())) < time.Minute {
@@ -58,19 +76,19 @@ func (s *stream) departure(ctx context.Context, o *event.Object, version string)
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	src := s.src.named(o.Namespace, o.Name)
+	src := s.src.named(keyOf(o))
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
 		f, err := src.at(ctx, version)
 		switch {
 		case err == nil && (f == nil || f.Object.UID != o.UID):
-			return departure{as: event.Deleted}
+			return departure{}
 		case err == nil:
-			return departure{as: event.Left}
+			return departure{left: true}
 		case classify(err) != retry, errors.Is(err, errInexact):
-			return departure{event.Left, true}
+			return departure{left: true, ambiguous: true}
 		case ctx.Err() != nil:
 			s.deaf.Store(time.Now().UnixNano())
-			return departure{event.Left, true}
+			return departure{left: true, ambiguous: true}
 		}
 		sleep(ctx, max(wait, retryAfter(err)))
 	}

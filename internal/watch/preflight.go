@@ -229,11 +229,8 @@ func ahead(date, sent, received time.Time) time.Duration {
 
 // identity reads what tells this cluster from others.
 func (p *preflight) identity(ctx context.Context) {
-	var ns struct{ Metadata struct{ UID string } }
-	q := p.Client.api.Get().AbsPath("/api/v1/namespaces/kube-system").
-		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
-	err := ask(ctx, q, &ns)
-	p.report.Server.Cluster = ns.Metadata.UID
+	uid, err := p.Client.clusterUID(ctx)
+	p.report.Server.Cluster = uid
 	if err == nil || p.Once {
 		return
 	}

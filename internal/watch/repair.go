@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,9 +27,6 @@ const (
 	// readers are how many point reads are under way at once.
 	readers = 16
 )
-
-// A key names an object within its resource.
-type key struct{ namespace, name string }
 
 // A repair is what is known of a gap while it is healed: only keys and versions are kept.
 type repair struct {
@@ -116,7 +115,7 @@ func (s *stream) compare(ctx context.Context) (state, error) {
 		return nil, nil
 	}
 	for o := range s.ledger.unmarked() {
-		r.gone[key{o.Namespace, o.Name}] = struct{}{}
+		r.gone[keyOf(&o)] = struct{}{}
 	}
 	if back, err := s.isBehind(l.version); back || err != nil || newer(r.to, l.version) {
 		return s.rewind, err
@@ -136,8 +135,8 @@ func (s *stream) compareLater(err error) (state, error) {
 		s.inexact, s.gapOpen.list = true, nil
 		return s.compare, nil
 	}
-	if s.stuck++; classify(err) == expired || s.stuck > stuckAfter {
-		s.gapOpen.list, s.stuck = nil, 0
+	if s.isStuck(err) {
+		s.gapOpen.list = nil
 	}
 	return s.compare, err
 }
@@ -146,15 +145,14 @@ func (s *stream) compareLater(err error) (state, error) {
 func (s *stream) compareOne(r *repair, f *frame) (ok bool) {
 	defer f.free()
 	r.listed++
-	if newer(f.Object.ResourceVersion, s.newest.ResourceVersion) {
-		s.newest = witness(&f.Object)
-	}
+	testify(&s.newest, &f.Object)
 	switch s.ledger.relate(&f.Object) {
 	case same:
 	case forged:
 		return false
 	default:
-		r.todo[key{f.Object.Namespace, f.Object.Name}] = struct{}{}
+		k := keyOf(&f.Object) // whose strings are part of something larger
+		r.todo[key{strings.Clone(k.namespace), strings.Clone(k.name)}] = struct{}{}
 	}
 	return true
 }
@@ -178,13 +176,13 @@ func (s *stream) rebuild(ctx context.Context) error {
 		case errors.Is(err, errInexact), apierrors.IsNotAcceptable(err):
 			s.inexact = true
 			return nil
-		case classify(err) == expired && err != nil:
+		case classify(err) == expired:
 			return nil
 		case err != nil:
 			return err
 		}
 		// What was written just ahead of the position is known; a deletion has left no trace.
-		if s.ledger.get(f.Object.Namespace, f.Object.Name) == nil && !slices.Contains(s.pos.Ahead, f.Object.Incarnation()) {
+		if s.ledger.get(keyOf(&f.Object)) == nil && !slices.Contains(s.pos.Ahead, f.Object.Incarnation()) {
 			s.remember(ctx, f)
 		} else {
 			f.free()
@@ -214,15 +212,11 @@ func (s *stream) heal(ctx context.Context) (state, error) {
 	if err == nil {
 		err = s.healTodo(ctx, r)
 	}
-	if s.stuck++; err == nil {
-		s.stuck = 0
-	}
 	switch {
 	case errors.Is(err, errInexact), err == nil && len(r.todo) > 0 && ctx.Err() == nil:
 		s.inexact = true // it answers, but not for the version that it was asked for
 		return s.compare, nil
-	case err != nil && (classify(err) == expired || s.stuck > stuckAfter): // this took longer than etcd remembers, or it was restored
-		s.stuck = 0
+	case err != nil && s.isStuck(err): // this took longer than etcd remembers, or it was restored
 		if r.futile++; len(r.todo) < todo {
 			r.futile = 0
 		}
@@ -233,6 +227,7 @@ func (s *stream) heal(ctx context.Context) (state, error) {
 	case ctx.Err() != nil:
 		return nil, nil
 	}
+	s.stuck = 0
 	s.synced(ctx, r.to, r.asOf)
 	return s.resume, nil
 }
@@ -244,12 +239,11 @@ func (s *stream) healGone(ctx context.Context, r *repair) error {
 	}
 	if s.src.cutter.body && r.attempts < 3 {
 		err := s.states(ctx, r, r.from, r.gone, func(f *frame) {
-			k := key{f.Object.Namespace, f.Object.Name}
-			e := s.ledger.get(k.namespace, k.name)
-			if e == nil || !s.ledger.is(e, f.Object.UID) || !s.ledger.at(e, f.Object.ResourceVersion) {
+			if !s.ledger.holds(&f.Object) {
 				f.free() // something newer of it is written already
 				return
 			}
+			k := keyOf(&f.Object)
 			f.Stale = true
 			s.depart(ctx, f, r.how[k], r.to)
 			delete(r.gone, k)
@@ -263,8 +257,8 @@ func (s *stream) healGone(ctx context.Context, r *repair) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if e := s.ledger.get(k.namespace, k.name); e != nil {
-			s.depart(ctx, &frame{Event: event.Event{Object: s.ledger.object(k.namespace, k.name, e)}}, r.how[k], r.to)
+		if o, ok := s.ledger.find(k); ok {
+			s.depart(ctx, bare(o), r.how[k], r.to)
 		}
 		delete(r.gone, k)
 	}
@@ -279,23 +273,21 @@ func (s *stream) tellDepartures(ctx context.Context, r *repair) {
 	r.how = make(map[key]departure, len(r.gone))
 	var asked []event.Object
 	for k := range r.gone {
-		r.how[k] = departure{event.Left, true}
-		if e := s.ledger.get(k.namespace, k.name); e != nil && r.reads > 0 {
+		r.how[k] = departure{left: true, ambiguous: true}
+		if o, ok := s.ledger.find(k); ok && r.reads > 0 {
 			r.reads--
-			asked = append(asked, s.ledger.object(k.namespace, k.name, e))
+			asked = append(asked, o)
 		}
 	}
-	i := 0
-	for d := range inParallel(asked, func(o event.Object) departure { return s.departure(ctx, &o, r.to) }) {
-		r.how[key{asked[i].Namespace, asked[i].Name}] = d
-		i++
+	for o, d := range inParallel(asked, func(o event.Object) departure { return s.departure(ctx, &o, r.to) }) {
+		r.how[keyOf(&o)] = d
 	}
 }
 
 // healTodo writes the states at the version up to which the gap is healed.
 func (s *stream) healTodo(ctx context.Context, r *repair) error {
 	return s.states(ctx, r, r.to, r.todo, func(f *frame) {
-		delete(r.todo, key{f.Object.Namespace, f.Object.Name})
+		delete(r.todo, keyOf(&f.Object))
 		s.found(ctx, f, r.to)
 	})
 }
@@ -313,7 +305,7 @@ func (s *stream) states(ctx context.Context, r *repair, version string, wanted m
 		if err != nil {
 			return err
 		}
-		if _, ok := wanted[key{f.Object.Namespace, f.Object.Name}]; ok {
+		if _, ok := wanted[keyOf(&f.Object)]; ok {
 			take(f)
 		} else {
 			f.free()
@@ -326,16 +318,12 @@ func (s *stream) states(ctx context.Context, r *repair, version string, wanted m
 }
 
 func (s *stream) statesOneByOne(ctx context.Context, r *repair, version string, wanted map[key]struct{}, take func(*frame)) error {
-	keys := make([]key, 0, len(wanted))
-	for k := range wanted {
-		keys = append(keys, k)
-	}
 	type read struct {
 		f   *frame
 		err error
 	}
-	for got := range inParallel(keys, func(k key) (got read) {
-		got.f, got.err = s.src.object(k).at(ctx, version)
+	for _, got := range inParallel(slices.Collect(maps.Keys(wanted)), func(k key) (got read) {
+		got.f, got.err = s.src.selected(k).at(ctx, version)
 		return got
 	}) {
 		r.reads--
@@ -351,20 +339,10 @@ func (s *stream) statesOneByOne(ctx context.Context, r *repair, version string, 
 	return nil
 }
 
-// object narrows the source down to one of its objects.
-func (s *source) object(k key) *source {
-	c := s.named(k.namespace, k.name)
-	c.sel.LabelSelector = s.sel.LabelSelector
-	if s.sel.FieldSelector != "" {
-		c.sel.FieldSelector += "," + s.sel.FieldSelector
-	}
-	return c
-}
-
-// inParallel yields what read returns for each key, in their order, a few at a time. It returns when all that were begun
-// are done.
-func inParallel[K, T any](keys []K, read func(K) T) iter.Seq[T] {
-	return func(yield func(T) bool) {
+// inParallel yields each key with what read returns for it, in their order, a few at a time. It returns when all that were
+// begun are done.
+func inParallel[K, T any](keys []K, read func(K) T) iter.Seq2[K, T] {
+	return func(yield func(K, T) bool) {
 		for some := range slices.Chunk(keys, readers) {
 			results := make([]T, len(some))
 			var wg sync.WaitGroup
@@ -372,8 +350,8 @@ func inParallel[K, T any](keys []K, read func(K) T) iter.Seq[T] {
 				wg.Go(func() { results[i] = read(k) })
 			}
 			wg.Wait()
-			for _, r := range results {
-				if !yield(r) {
+			for i, k := range some {
+				if !yield(k, results[i]) {
 					return
 				}
 			}

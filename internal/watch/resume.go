@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +9,6 @@ import (
 
 	"watcher/internal/event"
 )
-
-// rewound is the reason of a gap behind which the API server's history is another one.
-const rewound = "rewind"
 
 // resume makes sure that the position is still one of the API server's before a watch is opened there: after an etcd
 // restore a watch in the future is accepted, and says nothing for hours (kubernetes/kubernetes#107457).
@@ -41,7 +37,7 @@ func (s *stream) begun(ctx context.Context) (state, error) {
 		s.begin(ctx, newest.ResourceVersion, false)
 		return s.rewind, nil
 	}
-	s.list, s.origin = s.src.list(), event.Snapshot
+	s.list = s.src.list()
 	return s.snapshot, nil
 }
 
@@ -61,12 +57,12 @@ func (s *stream) isRewound(ctx context.Context, w event.Witness) (bool, error) {
 	if c, err := compare(l.version, w.ResourceVersion); err != nil || c < 0 {
 		return c < 0, err
 	}
-	f, err := s.src.named(w.Namespace, w.Name).at(ctx, w.ResourceVersion)
+	f, err := s.src.named(key{w.Namespace, w.Name}).at(ctx, w.ResourceVersion)
 	if s.unheard++; err == nil {
 		s.unheard = 0
 	}
 	switch {
-	case errors.Is(err, errInexact), err != nil && classify(err) == expired, s.unheard > stuckAfter:
+	case errors.Is(err, errInexact), classify(err) == expired, s.unheard > stuckAfter:
 		s.unheard = 0
 		return false, nil // nobody can tell any more
 	case err != nil:
@@ -90,11 +86,14 @@ func (s *stream) isBehind(version string) (bool, error) {
 // stand for another state. A crash from here on leaves no position, but who existed: the next start lists again.
 func (s *stream) rewind(ctx context.Context) (state, error) {
 	s.gapOpen.close()
-	from, asOf := cmp.Or(s.pos.ResourceVersion, s.ledger.newest().ResourceVersion), s.pos.AsOf
+	from, asOf := s.pos.ResourceVersion, s.pos.AsOf
+	if !s.covered() {
+		from = s.ledger.newest().ResourceVersion
+	}
 	s.pos, s.witness = event.Position{}, event.Witness{}
 	s.ledger.forgetVersions()
 	s.log.Error("the API server has been restored from a backup: everything is listed again", zap.String("position", from))
-	s.gap(ctx, rewound, from, asOf)
+	s.gap(ctx, event.Rewind, from, asOf)
 	s.list, s.listedAt, s.gapOpen, s.healing = s.src.list(), "", nil, ""
 	return s.snapshot, nil
 }

@@ -350,3 +350,32 @@ func TestT22ASecondRewindBeginsAThirdEpoch(t *testing.T) {
 		audit(t, r, watchtest.Pods)
 	})
 }
+
+// HR7: --initial none, nothing in the ledger, a rewind that a crash cuts short.
+func TestT22ARewindWithNothingInTheLedgerIsToldOnce(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		many(srv, 3)
+		none := func(c *watch.Config) { c.Initial = watch.InitialNone }
+		sink := newMemory()
+		r := start(t, srv, sink, []string{"pods"}, none)
+		pass(10 * time.Second)
+		r.stop(t)
+		srv.Rewind(102)
+		hang := srv.On(watchtest.Lists().After(1), watchtest.Hang())
+		r = start(t, srv, sink, []string{"pods"}, none)
+		pass(10 * time.Second)
+		r.stop(t)
+		t.Logf("%q", r.said("pods"))
+		hang.Off()
+		r = start(t, srv, sink, []string{"pods"}, none)
+		pass(10 * time.Second)
+		r.stop(t)
+		if said := r.said("pods"); count(said, "gap rewind") != 1 {
+			t.Errorf("a second, false rewind: %q", said)
+		}
+		ev := r.of("pods")
+		if e := ev[len(ev)-1]; e.Epoch != 1 {
+			t.Errorf("epoch %d after one rewind", e.Epoch)
+		}
+	})
+}

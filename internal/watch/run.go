@@ -211,7 +211,7 @@ func (r *runner) newStream(res Resource, namespace string) (*stream, error) {
 	}
 	s := &stream{
 		Stream: id, src: src, out: r.writer, log: log, initial: r.Initial, once: r.Once, only: r.Only, budget: r.RepairBudget,
-		version: r.Version, mayLeave: src.sel.mayLeave(), stats: r.Stats.tallier(id.Key()),
+		version: r.Version, origin: event.Snapshot, mayLeave: src.sel.mayLeave(), stats: r.Stats.tallier(id.Key()),
 	}
 	return s, r.resumeFrom(s)
 }
@@ -228,7 +228,7 @@ func (r *runner) resumeFrom(s *stream) error {
 		return nil
 	}
 	err := s.ledger.load(r.state.Ledger(s.Key()))
-	if s.healing == rewound && !s.covered() {
+	if s.healing == event.Rewind && !s.covered() {
 		s.ledger.forgetVersions()
 	}
 	return err
@@ -237,7 +237,7 @@ func (r *runner) resumeFrom(s *stream) error {
 // whyNot says why a stream begins anew, if it does.
 func (r *runner) whyNot(s *stream, known bool) string {
 	switch {
-	case known && r.state.Streams[s.Key()].Healing == rewound:
+	case known && r.state.Streams[s.Key()].Healing == event.Rewind:
 		return "not everything was listed again after the API server had been restored"
 	case known:
 		return event.Unfinished
@@ -301,17 +301,27 @@ func scope(namespaces []string) string {
 }
 
 // catalog discovers, and tries again until it can. The error is the context's, or with Once any.
-func (r *runner) catalog(ctx context.Context) (*catalog, error) {
+func (r *runner) catalog(ctx context.Context) (cat *catalog, err error) {
+	err = r.insist(ctx, func() (err error) {
+		cat, err = r.Client.discover(ctx)
+		return err
+	})
+	return cat, err
+}
+
+// insist asks the API server until it answers. What is wrong meanwhile is said once per change. The error is the context's,
+// or with Once any.
+func (r *runner) insist(ctx context.Context, ask func() error) error {
 	var retry backoff
 	trouble := ""
 	for {
-		cat, err := r.Client.discover(ctx)
+		err := ask()
 		if err == nil || ctx.Err() != nil {
-			return cat, ctx.Err()
+			return ctx.Err()
 		}
 		what, do := diagnoseNetwork(err)
 		if r.Once {
-			return nil, complaint(what, do, err)
+			return complaint(what, do, err)
 		}
 		if what != trouble {
 			trouble = what

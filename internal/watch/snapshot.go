@@ -19,8 +19,7 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 	}
 	for f, err := range s.list.items(ctx) {
 		if err != nil {
-			// After an etcd restore the version may be in the future, and every try fails.
-			if s.stuck++; (classify(err) == expired || s.stuck > stuckAfter) && ctx.Err() == nil {
+			if s.isStuck(err) && ctx.Err() == nil {
 				s.again(ctx)
 			}
 			return s.snapshot, err
@@ -30,9 +29,7 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 		}
 		s.stuck = 0
 		s.begin(ctx, s.list.version, false)
-		if newer(f.Object.ResourceVersion, s.newest.ResourceVersion) {
-			s.newest = witness(&f.Object)
-		}
+		testify(&s.newest, &f.Object)
 		if !s.found(ctx, f, s.list.version) {
 			return s.rewind, nil
 		}
@@ -49,7 +46,7 @@ func (s *stream) snapshot(ctx context.Context) (state, error) {
 		if ctx.Err() != nil {
 			return s.snapshot, nil
 		}
-		s.depart(ctx, &frame{Event: event.Event{Object: o}}, d, s.list.version)
+		s.depart(ctx, bare(o), d, s.list.version)
 	}
 	s.synced(ctx, s.list.version, s.list.asOf)
 	s.list = nil
@@ -65,7 +62,18 @@ func (s *stream) again(ctx context.Context) {
 	if s.origin == event.Snapshot && s.wrote != (event.SyncedData{}) {
 		s.gap(ctx, "expired", s.list.version, s.list.asOf)
 	}
-	s.list, s.listedAt, s.stuck = s.src.list(), cmp.Or(s.list.version, s.listedAt), 0
+	s.list, s.listedAt = s.src.list(), cmp.Or(s.list.version, s.listedAt)
+}
+
+// isStuck is whether to give up a version of which something could not be read: it is forgotten, or has failed so often
+// that it may never answer: after an etcd restore it lies in the future.
+func (s *stream) isStuck(err error) bool {
+	s.stuck++
+	if classify(err) != expired && s.stuck <= stuckAfter {
+		return false
+	}
+	s.stuck = 0
+	return true
 }
 
 // isElsewhere is whether a list that was just begun lies before the position, or before one that could not be finished.
@@ -86,9 +94,8 @@ func (s *stream) found(ctx context.Context, f *frame, version string) (ok bool) 
 		f.free()
 		return false
 	case rel == recreated:
-		e := s.ledger.get(f.Object.Namespace, f.Object.Name)
-		old := s.ledger.object(f.Object.Namespace, f.Object.Name, e)
-		s.depart(ctx, &frame{Event: event.Event{Object: old}}, departure{as: event.Deleted}, version)
+		old, _ := s.ledger.find(keyOf(&f.Object))
+		s.depart(ctx, bare(old), departure{}, version)
 	}
 	healed := s.origin == event.Repair && s.covered()
 	switch {
@@ -109,12 +116,12 @@ func (s *stream) found(ctx context.Context, f *frame, version string) (ok bool) 
 // covered is whether there is a position, so that what is new has come since.
 func (s *stream) covered() bool { return s.pos.ResourceVersion != "" }
 
+// bare is the frame of an object of which nothing is known but what a ledger remembers.
+func bare(o event.Object) *frame { return &frame{Event: event.Event{Object: o}} }
+
 // depart writes that the object in f is gone by a version. What else is in f is its last known state.
 func (s *stream) depart(ctx context.Context, f *frame, d departure, version string) {
-	if d.as == 0 {
-		d.as = event.Deleted
-	}
-	f.Stream, f.Type, f.Time, f.Origin, f.Ambiguous, f.Inferred = s.Stream, d.as, time.Now(), s.origin, d.ambiguous, true
+	f.Stream, f.Type, f.Time, f.Origin, f.Ambiguous, f.Inferred = s.Stream, d.as(), time.Now(), s.origin, d.ambiguous, true
 	f.Object.ResourceVersion = version
 	s.ledger.remove(&f.Object)
 	s.count(&f.Event)

@@ -125,7 +125,7 @@ func (s *stream) start(ctx context.Context) (state, error) {
 	case s.initial == InitialNone && !s.once:
 		return s.now(ctx)
 	default:
-		s.list, s.origin = s.src.list(), event.Snapshot
+		s.list = s.src.list()
 		return s.snapshot, nil
 	}
 }

@@ -275,8 +275,8 @@ func (t *tally) stampObject(ev *event.Event) {
 	if ev.Origin == event.Repair {
 		ev.Gap = t.gap
 	}
-	if o := &ev.Object; ev.Type <= event.Modified && ev.Origin == event.Live && newer(o.ResourceVersion, t.Witness.ResourceVersion) {
-		t.Witness = witness(o)
+	if ev.Type <= event.Modified && ev.Origin == event.Live {
+		testify(&t.Witness, &ev.Object)
 	}
 }
 
@@ -292,7 +292,7 @@ func (w *writer) stampStatement(t *tally, ev *event.Event) {
 		t.Incomplete = t.Incomplete && d.Resumed || d.Unlisted
 	case event.GapData:
 		t.gap, t.Healing = ev.ID, d.Reason
-		if d.Reason == rewound { // from here on the same versions may be given to other states
+		if d.Reason == event.Rewind { // from here on the same versions may be given to other states
 			t.Epoch++
 			t.Witness = event.Witness{}
 		}
