@@ -38,7 +38,8 @@ type memory struct {
 	saved   kept // what a process finds that starts now
 	// fault is asked before each Commit: how many of the batch's events are kept all the same, and the error.
 	fault func(b event.Batch) (kept int, err error)
-	lazy  func() bool   // after each Commit: is what is written not durable yet? nil: it is
+	every time.Duration // at least so long between two times that what is written becomes durable; 0: each Commit
+	last  time.Time     // when it did
 	stall chan struct{} // while it is open and not nil, Commit does not return
 }
 
@@ -142,8 +143,8 @@ func (m *memory) Commit(ctx context.Context, b event.Batch) error {
 	}
 	if err == nil {
 		maps.Copy(m.written.held, b.Streams)
-		if m.lazy == nil || !m.lazy() {
-			m.saved = m.written.clone()
+		if now := time.Now(); now.Sub(m.last) >= m.every {
+			m.saved, m.last = m.written.clone(), now
 		}
 		return nil
 	}

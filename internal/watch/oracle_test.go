@@ -346,6 +346,7 @@ func (j *judge) started(ev *event.Event, d event.StartedData) {
 		j.fail(ev, "the state knows %d events, of which %d are written", from.Seq, j.seq)
 	}
 	if from.Epoch < j.ids { // the rewind that it told of comes again
+		j.count("rewind told again")
 		j.epoch = j.told[from.Epoch]
 		j.all = j.facts(j.res, j.epoch)
 	}

@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	worlds    = flag.Int("worlds", 60, "how many seeded worlds to simulate")
+	worlds    = flag.Int("worlds", 100, "how many seeded worlds to simulate")
 	befalls   = flag.Int("befalls", 20, "what befalls each of them")
 	firstSeed = flag.Uint64("seed", 1, "the seed of the first world")
 )
@@ -57,7 +57,7 @@ func TestWhateverHappensNothingIsLostOutsideAGapAndNothingRepeated(t *testing.T)
 		"expired close", "expired frame", "expired gone", "expired status", "expired list",
 		"close", "cut", "cut within", "stall", "error 500", "line", "respond 429", "status 500", "status 403", "cut body",
 		"sink kept none", "sink kept some", "sink kept all", "sink stalled", "crash", "restart", "down", "gap", "resumed", "deleted together", "empty watch",
-		"rewind", "gap of a rewind", "repeated", "filtered", "filtered in a repair", "left", "ambiguous", "stale", "crash in a repair",
+		"rewind", "gap of a rewind", "repeated", "filtered", "filtered in a repair", "left", "ambiguous", "stale", "crash in a repair", "rewind told again",
 	} {
 		if fired[what] < *worlds/20 {
 			t.Errorf("%q happened %d times in %d worlds: it is not tested", what, fired[what], *worlds)
@@ -113,15 +113,13 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.change()
 	}
 	sink := newMemory()
-	if w.rand.IntN(2) == 0 {
-		own := rand.New(rand.NewPCG(seed, 1)) // it is asked by another goroutine
-		sink.lazy = func() bool { return own.IntN(3) > 0 }
-	}
+	sink.every = []time.Duration{0, 0, 3 * time.Second, 2 * time.Minute}[w.rand.IntN(4)]
 	w.start(sink)
 	return w
 }
 
 func (w *world) start(sink *memory) {
+	pass(time.Millisecond) // no process starts sooner after another: ids rest on it
 	w.runs = append(w.runs, run{time.Now(), sink.saved.clone().held, len(w.rewinds)})
 	w.running = start(w.t, w.srv, sink, []string{"pods", "events", "widgets"}, func(c *watch.Config) {
 		c.Progress, c.BufferBytes, c.RepairBudget, c.Only = time.Minute, 64<<10, w.rand.IntN(100), w.only
@@ -175,7 +173,7 @@ func (w *world) run() {
 		w.judge(res)
 	}
 	w.verified()
-	if gaps, lines := w.fired["gap"], w.fired["line"]; gaps > expiries+lines/2+w.fired["crash in a repair"]+3*len(w.rewinds) {
+	if gaps, lines := w.fired["gap"], w.fired["line"]; gaps > expiries+lines/2+w.fired["crash in a repair"]+3*len(w.rewinds)+w.fired["rewind told again"] {
 		w.t.Errorf("%d gaps, but the server forgot something only %d times, and sent %d lines of garbage", gaps, expiries, lines)
 	}
 	if w.t.Failed() {
@@ -251,7 +249,7 @@ func (w *world) by() watchtest.Edit {
 // befall lets something happen, most often a burst of changes.
 func (w *world) befall() {
 	res := w.resource()
-	switch w.rand.IntN(27) {
+	switch w.rand.IntN(28) {
 	case 0:
 		w.srv.CloseWatches(res)
 	case 1:
@@ -288,7 +286,7 @@ func (w *world) befall() {
 		w.rule(watchtest.Watches().Times(1+w.rand.IntN(4)), watchtest.CloseAfter(w.rand.IntN(3)))
 	case 14:
 		w.rule(watchtest.Watches(res).Times(1+w.rand.IntN(3)), watchtest.Forbidden())
-	case 15:
+	case 15, 22:
 		if !res.Uncached { // it closes its watches, always
 			w.srv.ExpireAs([]watchtest.Face{watchtest.FaceFrame, watchtest.FaceGone, watchtest.FaceStatus}[w.rand.IntN(3)], res)
 		}
@@ -392,17 +390,7 @@ func (w *world) crash() {
 		}
 		pass(time.Duration(w.rand.IntN(int(40 * time.Second))))
 	}
-	w.cancel()
-	w.mu.Lock()
-	w.fault = func(event.Batch) (int, error) { return 0, event.ErrClosed }
-	w.mu.Unlock()
-	if err := <-w.done; err != nil && !errors.Is(err, event.ErrClosed) {
-		w.t.Errorf("run: %v", err)
-	}
-	synctest.Wait()
-	sink := w.memory
-	sink.crash()
-	sink.fault = nil
+	sink := w.kill()
 	for _, c := range sink.saved.held {
 		if c.Healing != "" {
 			w.count("crash in a repair")
@@ -420,12 +408,27 @@ func (w *world) crash() {
 	}
 	w.count("crash")
 	w.start(sink)
-	if restored { // time to notice: once etcd has forgotten the witness, nobody could
-		pass(6 * time.Minute)
+	if restored {
+		w.noticed()
 	}
 }
 
-// rewind restores etcd while watcher runs, and gives it time to notice: once etcd has forgotten the witness, nobody could.
+// kill ends watcher at once, and returns its sink with what was durable.
+func (w *world) kill() *memory {
+	w.cancel()
+	w.mu.Lock()
+	w.fault = func(event.Batch) (int, error) { return 0, event.ErrClosed }
+	w.mu.Unlock()
+	if err := <-w.done; err != nil && !errors.Is(err, event.ErrClosed) {
+		w.t.Errorf("run: %v", err)
+	}
+	synctest.Wait()
+	w.memory.fault = nil
+	w.memory.crash()
+	return w.memory
+}
+
+// rewind restores etcd while watcher runs.
 func (w *world) rewind() {
 	w.heal()
 	pass(4 * time.Minute)
@@ -434,6 +437,16 @@ func (w *world) rewind() {
 	}
 	for range w.rand.IntN(80) {
 		w.change()
+	}
+	w.noticed()
+}
+
+// noticed gives watcher time to notice that etcd was restored, and its sink to save that: once etcd has forgotten the
+// witness, nobody could. It may die before it has saved it.
+func (w *world) noticed() {
+	if w.rand.IntN(2) == 0 {
+		pass(time.Duration(w.rand.IntN(int(5 * time.Second))))
+		w.start(w.kill())
 	}
 	pass(6 * time.Minute)
 }
