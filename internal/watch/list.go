@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -88,7 +85,7 @@ func (l *list) page(ctx context.Context, yield func(*frame) bool) (more bool, er
 		return false, because(ctx, err)
 	}
 	defer body.Close() //nolint:errcheck // the page was read, or is read again
-	p := page{list: l, quiet: quiet, tokens: jsontext.NewDecoder(body, anyJSON...), yield: func(f *frame) bool {
+	p := page{list: l, quiet: quiet, input: newInput(body, o.Limit), yield: func(f *frame) bool {
 		quiet.Stop() // the sink may take its time
 		defer quiet.Reset(silence)
 		return yield(f)
@@ -114,7 +111,7 @@ func because(ctx context.Context, err error) error {
 // A page is one response of a LIST while it is read.
 type page struct {
 	*list
-	tokens  *jsontext.Decoder
+	*input
 	yield   func(*frame) bool
 	quiet   *time.Timer
 	meta    metav1.ListMeta
@@ -129,18 +126,21 @@ func (p *page) parse() error {
 	if err := p.open('{'); err != nil {
 		return err
 	}
-	for p.tokens.PeekKind() == '"' && !p.stopped {
-		key, err := p.tokens.ReadToken()
+	for first := true; !p.stopped; first = false {
+		key, err := p.member(first)
 		if err != nil {
 			return err
 		}
-		switch key.String() {
+		if key == nil {
+			break
+		}
+		switch string(key) {
 		case "metadata":
 			err = p.metadata()
 		case "items":
 			err = p.items()
 		default:
-			err = p.tokens.SkipValue()
+			_, err = p.value()
 		}
 		if err != nil {
 			return err
@@ -148,9 +148,6 @@ func (p *page) parse() error {
 	}
 	if p.stopped {
 		return nil
-	}
-	if _, err := p.tokens.ReadToken(); err != nil {
-		return unexpectedEOF(err)
 	}
 	if p.version == "" {
 		return errors.New("no list of objects: it has no version")
@@ -162,18 +159,10 @@ func (p *page) parse() error {
 	return nil
 }
 
-func (p *page) open(kind jsontext.Kind) error {
-	t, err := p.tokens.ReadToken()
-	if err == nil && t.Kind() != kind {
-		err = fmt.Errorf("a list of objects begins with %v", t)
-	}
-	return unexpectedEOF(err)
-}
-
 func (p *page) metadata() error {
-	raw, err := p.tokens.ReadValue()
+	raw, err := p.value()
 	if err != nil {
-		return unexpectedEOF(err)
+		return err
 	}
 	if err := json.Unmarshal(raw, &p.meta); err != nil {
 		return fmt.Errorf("metadata of the list: %w", err)
@@ -196,37 +185,36 @@ func (l *list) exact(version string) error {
 	return fmt.Errorf("%w: the answer is of version %s", errInexact, version)
 }
 
+// items reads the items; null is none.
 func (p *page) items() error {
-	if p.tokens.PeekKind() == 'n' {
-		return p.tokens.SkipValue()
+	if p.buf[p.at] == 'n' {
+		_, err := p.value()
+		return err
 	}
 	if err := p.open('['); err != nil {
 		return err
 	}
-	for !p.stopped && p.tokens.PeekKind() != ']' {
-		raw, err := p.tokens.ReadValue()
+	for first := true; !p.stopped; first = false {
+		if more, err := p.element(first); err != nil || !more {
+			return err
+		}
+		raw, err := p.take(p.scanned.read)
 		if err != nil {
-			return unexpectedEOF(err)
+			return err
 		}
 		if err := p.item(raw); err != nil {
 			return err
 		}
 	}
-	if p.stopped {
-		return nil
-	}
-	_, err := p.tokens.ReadToken()
-	return unexpectedEOF(err)
+	return nil
 }
 
+// item is about the item that was scanned last.
 func (p *page) item(raw []byte) error {
 	p.n++
 	if p.n <= p.read { // yielded before the page was cut: the same token gives the same items in the same order
 		p.quiet.Reset(silence)
 		return nil
-	}
-	if err := p.scanned.scan(raw); err != nil {
-		return err
 	}
 	if err := p.scanned.check(); err != nil {
 		return err
@@ -251,12 +239,4 @@ func (p *page) release() {
 		p.stopped = !p.yield(f)
 	}
 	p.held = p.held[:0]
-}
-
-// unexpectedEOF makes the end of the input in the middle of a value an error of its own.
-func unexpectedEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

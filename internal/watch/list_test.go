@@ -1,11 +1,16 @@
 package watch_test
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"watcher/internal/watch"
 	"watcher/internal/watch/watchtest"
 )
 
@@ -135,4 +140,107 @@ func TestAListThatExpiresBetweenPagesBeginsAgain(t *testing.T) {
 			t.Errorf("%d LISTs, want 3 of the first pass, 4 of the second and 2 before the watch", n)
 		}
 	})
+}
+
+// An answer without a version is no list.
+func TestAnAnswerWithoutAVersionIsNoList(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		srv.Create(watchtest.Pods, "shop/a")
+		srv.On(watchtest.Lists().Times(1), watchtest.Respond(200, "application/json", `{}`))
+		r := start(t, srv, newMemory(), []string{"pods"})
+		pass(time.Minute)
+		r.stop(t)
+		check(t, r.said("pods")[:3], "started at 101", "present shop/a@101", "synced 1 at 101")
+	})
+}
+
+// A slowBody is a line that carries rate bytes a second.
+type slowBody struct {
+	io.ReadCloser
+	rate int
+}
+
+func (s slowBody) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p[:min(len(p), s.rate)])
+	time.Sleep(time.Second * time.Duration(n) / time.Duration(s.rate))
+	return n, err
+}
+
+// A page that was cut is finished on a slow line too: while bytes come, the API server is not silent.
+func TestACutPageIsFinishedOnASlowLine(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		big := watchtest.Spec(fmt.Sprintf(`{"pad":%q}`, strings.Repeat("x", 20_000)))
+		for i := range 400 {
+			srv.Create(watchtest.Pods, fmt.Sprintf("shop/p%04d", i), big)
+		}
+		srv.On(watchtest.Lists().After(1).Times(1), watchtest.CutBody(7_000_000))
+		kube := srv.Config()
+		kube.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(q *http.Request) (*http.Response, error) {
+				resp, err := rt.RoundTrip(q)
+				if err == nil {
+					resp.Body = slowBody{resp.Body, 100_000}
+				}
+				return resp, err
+			})
+		})
+		client, err := watch.NewClient(kube, 100, 200)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := start(t, srv, newMemory(), []string{"pods"}, func(c *watch.Config) { c.Client = client })
+		pass(10 * time.Minute)
+		r.stop(t)
+		got := r.said("pods")
+		if want := "synced 400 at 500"; len(got) < 402 || got[401] != want {
+			t.Errorf("%d events, the last %q, want %q", len(got), got[len(got)-1], want)
+		}
+	})
+}
+
+// A list without pages that is stopped in the middle lost nothing.
+func TestAListWithoutPagesThatIsStoppedIsNoGap(t *testing.T) {
+	bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+		for i := range 20 {
+			srv.Create(watchtest.Pods, fmt.Sprintf("shop/p%02d", i), watchtest.Spec(fmt.Sprintf(`{"pad":%q}`, strings.Repeat("x", 1000))))
+		}
+		srv.On(watchtest.Lists(), watchtest.IgnoreLimit())
+		kube := srv.Config()
+		kube.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(q *http.Request) (*http.Response, error) {
+				resp, err := rt.RoundTrip(q)
+				if err == nil && strings.HasSuffix(q.URL.Path, "/pods") {
+					resp.Body = &stallingBody{resp.Body, 15_000, q.Context().Done()}
+				}
+				return resp, err
+			})
+		})
+		client, err := watch.NewClient(kube, 100, 200)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := start(t, srv, newMemory(), []string{"pods"}, func(c *watch.Config) { c.Client = client })
+		pass(time.Second)
+		r.stop(t)
+		if got := r.said("pods"); len(got) < 5 || !strings.HasPrefix(got[len(got)-2], "present") {
+			t.Errorf("wrote %q", got)
+		}
+	})
+}
+
+// A stallingBody says nothing more after left bytes, until its request ends.
+type stallingBody struct {
+	io.ReadCloser
+	left int
+	over <-chan struct{}
+}
+
+func (b *stallingBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		<-b.over
+		return 0, context.Canceled
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }
