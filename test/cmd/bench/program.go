@@ -52,7 +52,7 @@ func (p *program) until(typ string) error {
 	for {
 		line, err := p.lines.ReadSlice('\n')
 		if err != nil {
-			return fmt.Errorf("before the event %s: %w", typ, err)
+			return fmt.Errorf("before the event %s: %w", typ, errors.Join(err, p.Wait()))
 		}
 		if bytes.Contains(line[:min(len(line), 300)], want) {
 			return nil
