@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -27,6 +28,9 @@ const (
 func main() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1) // one processor is plenty, and each event wakes no other: see docs/adr/0005-one-processor.md
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // what is kept is large, and little is allocated: see docs/adr/0012-collecting-garbage.md
 	}
 	// A Write to a pipe that nobody reads is to fail with EPIPE, on stdout too, where Go would end the program.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

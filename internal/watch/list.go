@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"time"
 
@@ -85,11 +86,7 @@ func (l *list) page(ctx context.Context, yield func(*frame) bool) (more bool, er
 		return false, because(ctx, err)
 	}
 	defer body.Close() //nolint:errcheck // the page was read, or is read again
-	p := page{list: l, quiet: quiet, input: newInput(body, o.Limit), yield: func(f *frame) bool {
-		quiet.Stop() // the sink may take its time
-		defer quiet.Reset(silence)
-		return yield(f)
-	}}
+	p := page{list: l, input: newInput(&impatient{body, quiet}, o.Limit), yield: yield}
 	if err := p.parse(); err != nil {
 		err = because(ctx, err)
 		if l.next == "" && l.read > 0 { // a server without pages was cut: asked again, it shows another version
@@ -108,12 +105,23 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
+// An impatient reader lets its timer run only while it waits: the sink may take its time.
+type impatient struct {
+	io.Reader
+	quiet *time.Timer
+}
+
+func (r *impatient) Read(b []byte) (int, error) {
+	r.quiet.Reset(silence)
+	defer r.quiet.Stop()
+	return r.Reader.Read(b)
+}
+
 // A page is one response of a LIST while it is read.
 type page struct {
 	*list
 	*input
 	yield   func(*frame) bool
-	quiet   *time.Timer
 	meta    metav1.ListMeta
 	held    []*frame // items that came before the list's version
 	n       int      // items read
@@ -213,7 +221,6 @@ func (p *page) items() error {
 func (p *page) item(raw []byte) error {
 	p.n++
 	if p.n <= p.read { // yielded before the page was cut: the same token gives the same items in the same order
-		p.quiet.Reset(silence)
 		return nil
 	}
 	if err := p.scanned.check(); err != nil {
