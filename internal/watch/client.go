@@ -110,6 +110,8 @@ type source struct {
 	res     Resource
 	sel     Selection
 	cutter  cutter
+	// protobuf says that LISTs of metadata may come in it. They are read no further than a repair compares them.
+	protobuf bool
 }
 
 func (c *Client) source(res Resource, sel Selection) (*source, error) {
@@ -171,7 +173,11 @@ func (s *source) request(o metav1.ListOptions) *rest.Request {
 			kind = "PartialObjectMetadata"
 		}
 		// Without a plain application/json behind it: a server that cannot leave the rest out is to say so.
-		accept += ";as=" + kind + ";g=meta.k8s.io;v=v1"
+		as := ";as=" + kind + ";g=meta.k8s.io;v=v1"
+		accept += as
+		if s.protobuf {
+			accept = runtime.ContentTypeProtobuf + as + "," + accept
+		}
 	}
 	return s.rest.Get().
 		NamespaceIfScoped(s.sel.Namespace, s.sel.Namespace != "").

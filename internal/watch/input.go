@@ -1,13 +1,15 @@
 package watch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
-// An input reads JSON piece by piece from a stream; no more than one piece, and what came with it, is in memory.
+// An input reads JSON or protobuf piece by piece from a stream; no more than one piece, and what came with it, is in memory.
 type input struct {
 	from io.Reader
 	buf  []byte // what was read
@@ -55,6 +57,21 @@ func (in *input) more() error {
 		return nil // what is wrong is said again by the next read
 	}
 	return unexpectedEOF(err)
+}
+
+// begins reports whether the input begins with head, and goes past it if so.
+func (in *input) begins(head string) (yes bool, err error) {
+	_, err = in.take(func(b []byte) (int, error) {
+		switch {
+		case bytes.HasPrefix(b, []byte(head)):
+			yes = true
+			return len(head), nil
+		case strings.HasPrefix(head, string(b)):
+			return 0, errIncomplete
+		}
+		return 0, nil
+	})
+	return yes, err
 }
 
 // open goes past the brace or bracket that an object or array begins with.

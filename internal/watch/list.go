@@ -131,16 +131,33 @@ type page struct {
 }
 
 func (p *page) parse() error {
+	read := p.json
+	if protobuf, err := p.begins(protobufMagic); err != nil {
+		return err
+	} else if protobuf {
+		read = p.message
+	}
+	if err := read(); err != nil || p.stopped {
+		return err
+	}
+	if p.version == "" {
+		return errors.New("no list of objects: it has no version")
+	}
+	p.release()
+	if !p.stopped {
+		p.list.next, p.list.read, p.list.done = p.meta.Continue, 0, p.meta.Continue == ""
+	}
+	return nil
+}
+
+func (p *page) json() error {
 	if err := p.open('{'); err != nil {
 		return err
 	}
 	for first := true; !p.stopped; first = false {
 		key, err := p.member(first)
-		if err != nil {
+		if err != nil || key == nil {
 			return err
-		}
-		if key == nil {
-			break
 		}
 		switch string(key) {
 		case "metadata":
@@ -154,16 +171,6 @@ func (p *page) parse() error {
 			return err
 		}
 	}
-	if p.stopped {
-		return nil
-	}
-	if p.version == "" {
-		return errors.New("no list of objects: it has no version")
-	}
-	p.release()
-	if !p.stopped {
-		p.list.next, p.list.read, p.list.done = p.meta.Continue, 0, p.meta.Continue == ""
-	}
 	return nil
 }
 
@@ -175,6 +182,11 @@ func (p *page) metadata() error {
 	if err := json.Unmarshal(raw, &p.meta); err != nil {
 		return fmt.Errorf("metadata of the list: %w", err)
 	}
+	return p.versioned()
+}
+
+// versioned takes the version from the list's metadata.
+func (p *page) versioned() error {
 	if _, err := compare(p.meta.ResourceVersion, "1"); err != nil {
 		return err
 	}

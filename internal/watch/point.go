@@ -21,6 +21,13 @@ func (s *source) sparse() *source {
 	return &c
 }
 
+// terse reads who they are, their versions and attributions, and nothing else: in protobuf, where that is to be had.
+func (s *source) terse() *source {
+	c := s.sparse()
+	c.protobuf = true
+	return c
+}
+
 // named reads one object, whatever the selectors say of it.
 func (s *source) named(k key) *source {
 	c := *s

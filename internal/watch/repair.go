@@ -97,7 +97,7 @@ func (s *stream) compare(ctx context.Context) (state, error) {
 			s.list = s.src.list()
 			return s.snapshot, nil
 		}
-		r.list, r.todo, r.gone, r.how, r.listed = s.src.sparse().list(), map[key]struct{}{}, map[key]struct{}{}, nil, 0
+		r.list, r.todo, r.gone, r.how, r.listed = s.src.terse().list(), map[key]struct{}{}, map[key]struct{}{}, nil, 0
 		s.newest = event.Witness{}
 		s.ledger.newRound()
 	}

@@ -242,6 +242,40 @@ func TestExactlyWhatChangedIsWritten(t *testing.T) {
 	}
 }
 
+// What exists is compared in protobuf, where the API server knows it, with the same outcome.
+func TestARepairComparesInProtobufOrElseInJSON(t *testing.T) {
+	for _, onlyJSON := range []bool{false, true} {
+		bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+			if onlyJSON {
+				srv.OnlyJSON()
+			}
+			many(srv, 1000)
+			r := start(t, srv, newMemory(), []string{"pods"})
+			pass(10 * time.Second)
+			pages := 0
+			srv.On(watchtest.Lists(), watchtest.Rewrite(func(b []byte) []byte {
+				if strings.HasPrefix(string(b), "k8s\x00") {
+					pages++
+				}
+				return b
+			}))
+			unseen(srv, func() {
+				srv.Update(watchtest.Pods, pod(0), watchtest.Labels("n", "1"))
+				srv.Delete(watchtest.Pods, pod(999))
+				srv.Create(watchtest.Pods, "shop/new")
+			})
+			pass(time.Minute)
+			r.stop(t)
+			check(t, orderless(r.said("pods"))[1002:], "gap expired after 1100", "added shop/new@1103", "deleted shop/p0999@1103 stale",
+				"modified shop/p0000@1101", "synced +1 ~1 -1 (3 net, 0 inferred) at 1103", "stopped at 1103")
+			if want := map[bool]int{false: 3, true: 0}[onlyJSON]; pages != want { // of 1, 500 and 499
+				t.Errorf("only JSON %t: %d pages came in protobuf, want %d", onlyJSON, pages, want)
+			}
+			audit(t, r, watchtest.Pods)
+		})
+	}
+}
+
 // A few objects are read one by one, many from one LIST, and never more one by one than the budget allows.
 func TestARepairReadsNoMoreThanItMust(t *testing.T) {
 	const n = 2000

@@ -100,6 +100,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), srv: watchtest.New(t, worldResources...), fired: map[string]int{}}
 	w.selects = w.rand.IntN(3) == 0
 	w.only = []event.Parts{0, 0, event.Spec, event.Metadata | event.Status}[w.rand.IntN(4)]
+	if w.rand.IntN(4) == 0 {
+		w.srv.OnlyJSON()
+	}
 	objects := 60
 	if w.rand.IntN(20) == 0 {
 		objects = 1500 // several pages

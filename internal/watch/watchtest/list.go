@@ -62,7 +62,7 @@ func (c *call) list() {
 		return
 	}
 	c.code(http.StatusOK)
-	c.body(func(w io.Writer) { p.write(w, o) })
+	c.body(o.mediaType(), func(w io.Writer) { p.write(w, o) })
 }
 
 // page reads one page of the history.
@@ -149,6 +149,9 @@ func (o *options) count(t *table, keys []string, rv uint64) int {
 func (p page) write(w io.Writer, o *options) {
 	custom := o.res.Custom && !o.partial
 	switch {
+	case o.protobuf:
+		_, _ = w.Write(p.protobuf()) // as below
+		return
 	case o.partial:
 		fmt.Fprintf(w, `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":%s,"items":[`, p.metadata(custom))
 	case custom:
@@ -190,7 +193,7 @@ func (p page) metadata(alphabetical bool) []byte {
 }
 
 func (c *call) get() {
-	partial, status := c.negotiate()
+	want, status := c.negotiate()
 	if status != nil {
 		c.fail(status)
 		return
@@ -202,17 +205,17 @@ func (c *call) get() {
 		c.fail(notFound(c.table.res, c.q.Name))
 		return
 	}
-	o := &options{res: c.table.res, partial: partial}
+	o := &options{res: c.table.res, form: want}
 	c.code(http.StatusOK)
-	c.body(func(w io.Writer) {
+	c.body(o.mediaType(), func(w io.Writer) {
 		_, _ = w.Write(append(o.object(st, st.rv), '\n')) // as above
 	})
 }
 
 // body writes the body of a LIST or GET as the script has it.
-func (c *call) body(write func(io.Writer)) {
+func (c *call) body(mediaType string, write func(io.Writer)) {
 	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", mediaType)
 	h.Set("Cache-Control", "no-cache, private")
 	if c.sc.rewrite != nil {
 		var b bytes.Buffer

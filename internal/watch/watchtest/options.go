@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // options are the query of a LIST or WATCH.
@@ -31,7 +32,7 @@ type options struct {
 
 	timeout   time.Duration
 	bookmarks bool
-	partial   bool // metadata only, by the Accept header
+	form
 }
 
 // defaultTimeout is where the API server ends a watch that asks for no end.
@@ -80,7 +81,7 @@ func (c *call) options() (*options, *metav1.Status) {
 		o.limit = 0 // served from the watch cache, which does not page
 	}
 	var status *metav1.Status
-	o.partial, status = c.negotiate()
+	o.form, status = c.negotiate()
 	return o, status
 }
 
@@ -150,22 +151,41 @@ func (o *options) fieldsOf(st *state) fields.Set {
 	return set
 }
 
-// negotiate reads the Accept header: JSON, whole or metadata only.
-func (c *call) negotiate() (partial bool, _ *metav1.Status) {
+// A form is what the Accept header asks for.
+type form struct {
+	partial  bool // metadata only
+	protobuf bool // else JSON
+}
+
+func (f form) mediaType() string {
+	if f.protobuf {
+		return runtime.ContentTypeProtobuf
+	}
+	return runtime.ContentTypeJSON
+}
+
+// negotiate reads the Accept header: JSON, whole or metadata only; lists of metadata are also to be had in protobuf.
+func (c *call) negotiate() (form, *metav1.Status) {
 	want := "PartialObjectMetadata"
 	if c.q.Verb == "list" {
 		want += "List"
 	}
 	for clause := range strings.SplitSeq(c.q.Header.Get("Accept"), ",") {
 		mediaType, params, err := mime.ParseMediaType(clause)
-		if clause == "" || err == nil && params["as"] == "" && (mediaType == "application/json" || mediaType == "*/*" || mediaType == "application/*") {
-			return false, nil
+		if clause == "" || err == nil && params["as"] == "" && (mediaType == runtime.ContentTypeJSON || mediaType == "*/*" || mediaType == "application/*") {
+			return form{}, nil
 		}
-		if err == nil && mediaType == "application/json" && params["as"] == want && params["g"] == "meta.k8s.io" && params["v"] == "v1" {
-			return true, nil
+		if err != nil || params["as"] != want || params["g"] != "meta.k8s.io" || params["v"] != "v1" {
+			continue
+		}
+		switch {
+		case mediaType == runtime.ContentTypeJSON:
+			return form{partial: true}, nil
+		case mediaType == runtime.ContentTypeProtobuf && c.q.Verb == "list" && !c.s.knowsOnlyJSON():
+			return form{partial: true, protobuf: true}, nil
 		}
 	}
-	return false, NewStatus(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,
+	return form{}, NewStatus(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,
 		"only the following media types are accepted: application/json")
 }
 

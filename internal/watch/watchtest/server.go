@@ -40,6 +40,7 @@ type Server struct {
 	denied    map[string]bool // verb + resource
 	down      map[string]bool // group versions
 	old       bool            // see DiscoverByGroup
+	onlyJSON  bool            // see OnlyJSON
 	asked     []string        // see Asked
 	skew      time.Duration
 	progress  chan struct{} // closed when something has happened; nil while nobody waits
@@ -126,6 +127,19 @@ func (s *Server) DiscoverByGroup() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.old = true
+}
+
+// OnlyJSON makes it a server without protobuf, as some aggregated ones are.
+func (s *Server) OnlyJSON() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onlyJSON = true
+}
+
+func (s *Server) knowsOnlyJSON() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.onlyJSON
 }
 
 func (s *Server) setDown(groupVersion string, down bool) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -278,7 +279,7 @@ var bare = func() (all []way) {
 				return err
 			}
 			// The connection is made before it counts.
-			if _, err := readPage(ctx, client, "", &metav1.ListOptions{Limit: 1}); err != nil {
+			if _, err := readPage(ctx, client, jsonType, &metav1.ListOptions{Limit: 1}); err != nil {
 				return err
 			}
 			m.events(0)
@@ -288,7 +289,7 @@ var bare = func() (all []way) {
 			switch g.Changed {
 			case 0:
 			case 1:
-				err = readList(ctx, client, "")
+				err = readList(ctx, client, jsonType)
 			default:
 				err = inParallel((m.Events+g.Changed-1)/g.Changed, func(i int) error { return readPod(ctx, client, i*g.Changed, position) })
 			}
@@ -299,12 +300,13 @@ var bare = func() (all []way) {
 	return all
 }()
 
-const metadataOnly = ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+// metadataOnly is the Accept header of lists that are compared.
+const metadataOnly = protobufType + ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
-func readList(ctx context.Context, client *rest.RESTClient, as string) error {
+func readList(ctx context.Context, client *rest.RESTClient, accept string) error {
 	o := &metav1.ListOptions{Limit: 500}
 	for {
-		next, err := readPage(ctx, client, as, o)
+		next, err := readPage(ctx, client, accept, o)
 		if o.Continue = next; err != nil || next == "" {
 			return err
 		}
@@ -312,8 +314,8 @@ func readList(ctx context.Context, client *rest.RESTClient, as string) error {
 }
 
 // readPage returns the token of the next one.
-func readPage(ctx context.Context, client *rest.RESTClient, as string, o *metav1.ListOptions) (next string, err error) {
-	body, err := client.Get().Resource("pods").VersionedParams(o, scheme.ParameterCodec).SetHeader("Accept", jsonType+as).Stream(ctx)
+func readPage(ctx context.Context, client *rest.RESTClient, accept string, o *metav1.ListOptions) (next string, err error) {
+	body, err := client.Get().Resource("pods").VersionedParams(o, scheme.ParameterCodec).SetHeader("Accept", accept).Stream(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -323,12 +325,29 @@ func readPage(ctx context.Context, client *rest.RESTClient, as string, o *metav1
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
-	if _, rest, ok := bytes.Cut(head, []byte(`"continue":"`)); ok {
+	if accept == jsonType {
+		_, rest, _ := bytes.Cut(head, []byte(`"continue":"`))
 		token, _, _ := bytes.Cut(rest, []byte(`"`))
 		next = string(token)
+	} else if next, err = nextOf(head); err != nil {
+		return "", err
 	}
 	_, err = io.Copy(io.Discard, in)
 	return next, err
+}
+
+// nextOf finds the token in the head of a list in protobuf, as the test server writes it.
+func nextOf(head []byte) (string, error) {
+	b, ok := bytes.CutPrefix(head, []byte("k8s\x00\x12"))
+	if !ok {
+		return "", fmt.Errorf("no list in protobuf: %.20q", head)
+	}
+	_, n := protowire.ConsumeVarint(b)
+	_, _, m := protowire.ConsumeTag(b[n:])
+	raw, _ := protowire.ConsumeBytes(b[n+m:])
+	var meta metav1.ListMeta
+	err := meta.Unmarshal(raw)
+	return meta.Continue, err
 }
 
 func readPod(ctx context.Context, client *rest.RESTClient, i int, version string) error {

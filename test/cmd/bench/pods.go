@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -168,6 +170,12 @@ func newFrame(mediaType, typ string, obj runtime.Object) []byte {
 		return append(binary.BigEndian.AppendUint32(nil, uint32(b.Len())), b.Bytes()...)
 	}
 	return b.Bytes()
+}
+
+// listItem is an item of a list of metadata in protobuf.
+func listItem(o *metav1.PartialObjectMetadata) []byte {
+	b, _ := o.Marshal() // these objects can be marshalled
+	return protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), b)
 }
 
 // partial is what a pod is to those who ask for metadata only.

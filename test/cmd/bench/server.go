@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -32,8 +34,9 @@ type loadServer struct {
 	course atomic.Pointer[course]
 	at     atomic.Int64 // the version of the last change that a watch delivered
 
-	frames map[string]func() []frame // by media type
-	items  map[string]func() []frame // of lists in JSON, by kind
+	frames   map[string]func() []frame // by media type
+	items    func() []frame            // of lists in JSON
+	metadata func() []frame            // of lists of metadata in protobuf
 }
 
 // A course is what happens to the pods.
@@ -48,7 +51,7 @@ type course struct {
 const quiet = 1000 * time.Hour
 
 func newLoadServer(pods int) *loadServer {
-	s := &loadServer{pods: pods, order: inOrder(pods), frames: map[string]func() []frame{}, items: map[string]func() []frame{}}
+	s := &loadServer{pods: pods, order: inOrder(pods), frames: map[string]func() []frame{}}
 	s.course.Store(&course{})
 	encodings := func(encoding func(p *corev1.Pod) []byte) func() []frame {
 		return sync.OnceValue(func() []frame {
@@ -62,11 +65,11 @@ func newLoadServer(pods int) *loadServer {
 	for _, mediaType := range []string{jsonType, protobufType} {
 		s.frames[mediaType] = encodings(func(p *corev1.Pod) []byte { return newFrame(mediaType, "MODIFIED", p) })
 	}
-	s.items["PodList"] = encodings(func(p *corev1.Pod) []byte {
+	s.items = encodings(func(p *corev1.Pod) []byte {
 		p.TypeMeta = metav1.TypeMeta{} // typed lists leave it out
 		return encode(jsonType, p)
 	})
-	s.items["PartialObjectMetadataList"] = encodings(func(p *corev1.Pod) []byte { return encode(jsonType, partial(p)) })
+	s.metadata = encodings(func(p *corev1.Pod) []byte { return listItem(partial(p)) })
 	mux := http.NewServeMux()
 	for path, answer := range map[string]string{
 		"GET /api":                           `{"kind":"APIVersions","versions":["v1"]}`,
@@ -139,10 +142,13 @@ func (s *loadServer) serve(w http.ResponseWriter, r *http.Request) {
 	defer out.Flush() //nolint:errcheck // a client that is gone needs none
 	if isWatch, _ := strconv.ParseBool(q.Get("watch")); !isWatch {
 		w.Header().Set("Content-Type", mediaType)
-		if mediaType == protobufType {
-			s.typedList(out, s.page(q))
-		} else {
-			s.list(out, listKind(r), s.page(q))
+		switch p := s.page(q); {
+		case mediaType != protobufType:
+			s.list(out, p)
+		case strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadataList"):
+			s.metadataList(out, p)
+		default:
+			s.typedList(out, p)
 		}
 		return
 	}
@@ -169,13 +175,6 @@ func expired(w http.ResponseWriter) {
 	_, _ = w.Write([]byte(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old resource version"}`))
 }
 
-func listKind(r *http.Request) string {
-	if strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadataList") {
-		return "PartialObjectMetadataList"
-	}
-	return "PodList"
-}
-
 // one answers for a single pod at a version. Of the past it knows nothing.
 func (s *loadServer) one(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
@@ -187,7 +186,7 @@ func (s *loadServer) one(w http.ResponseWriter, r *http.Request) {
 	i, _ := strconv.ParseInt(name[max(0, len(name)-5):], 16, 64) // as all names end
 	w.Header().Set("Content-Type", jsonType)
 	out := bufio.NewWriter(w)
-	s.list(out, listKind(r), page{pods: []int{int(i)}})
+	s.list(out, page{pods: []int{int(i)}})
 	_ = out.Flush() // a client that is gone needs none
 }
 
@@ -239,10 +238,10 @@ func (s *loadServer) initial(out *bufio.Writer, mediaType string) error {
 }
 
 // list writes a page in JSON.
-func (s *loadServer) list(out *bufio.Writer, kind string, p page) {
+func (s *loadServer) list(out *bufio.Writer, p page) {
 	meta, _ := json.Marshal(metav1.ListMeta{ResourceVersion: strconv.Itoa(s.position()), Continue: p.next})
-	fmt.Fprintf(out, `{"kind":%q,"metadata":%s,"items":[`, kind, meta)
-	items, comma := s.items[kind](), ""
+	fmt.Fprintf(out, `{"kind":"PodList","metadata":%s,"items":[`, meta)
+	items, comma := s.items(), ""
 	var buf []byte
 	for _, i := range p.pods {
 		if version := s.version(i); version > 0 {
@@ -262,6 +261,26 @@ func (s *loadServer) typedList(out *bufio.Writer, p page) {
 		list.Items = append(list.Items, *pod(i))
 	}
 	_, _ = out.Write(encode(protobufType, list))
+}
+
+// metadataList writes a page of metadata in protobuf.
+func (s *loadServer) metadataList(out *bufio.Writer, p page) {
+	meta, _ := (&metav1.ListMeta{ResourceVersion: strconv.Itoa(s.position()), Continue: p.next}).Marshal() // strings can be marshalled
+	head := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), meta)
+	items, size := s.metadata(), len(head)
+	for _, i := range p.pods {
+		if s.version(i) > 0 {
+			size += len(items[i%ring].bytes)
+		}
+	}
+	buf := protowire.AppendVarint([]byte("k8s\x00\x12"), uint64(size))
+	_, _ = out.Write(append(buf, head...))
+	for _, i := range p.pods {
+		if version := s.version(i); version > 0 {
+			buf = items[i%ring].append(buf[:0], i, version)
+			_, _ = out.Write(buf)
+		}
+	}
 }
 
 // A page is which pods a page of a list shows, and the token of the next one.
