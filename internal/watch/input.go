@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 )
 
 // An input reads JSON or protobuf piece by piece from a stream; no more than one piece, and what came with it, is in memory.
@@ -66,7 +65,7 @@ func (in *input) begins(head string) (yes bool, err error) {
 		case bytes.HasPrefix(b, []byte(head)):
 			yes = true
 			return len(head), nil
-		case strings.HasPrefix(head, string(b)):
+		case bytes.HasPrefix([]byte(head), b):
 			return 0, errIncomplete
 		}
 		return 0, nil
