@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -111,13 +112,13 @@ func (m *metadata) unmarshal(b []byte) error {
 	return eachField(b, func(num protowire.Number, value []byte, _ uint64) error {
 		switch num {
 		case 1:
-			m.name = value
+			m.name = inUTF8(value)
 		case 3:
-			m.namespace = value
+			m.namespace = inUTF8(value)
 		case 5:
-			m.uid = value
+			m.uid = inUTF8(value)
 		case 6:
-			m.resourceVersion = value
+			m.resourceVersion = inUTF8(value)
 		case 17:
 			var e managedEntry
 			if err := e.unmarshal(value); err != nil {
@@ -134,9 +135,9 @@ func (e *managedEntry) unmarshal(b []byte) error {
 	return eachField(b, func(num protowire.Number, value []byte, _ uint64) error {
 		switch num {
 		case 1:
-			e.manager = value
+			e.manager = inUTF8(value)
 		case 2:
-			e.operation = value
+			e.operation = inUTF8(value)
 		case 4:
 			return eachField(value, func(num protowire.Number, _ []byte, n uint64) error {
 				if num == 1 && n <= math.MaxUint32 {
@@ -145,10 +146,19 @@ func (e *managedEntry) unmarshal(b []byte) error {
 				return nil
 			})
 		case 8:
-			e.subresource = value
+			e.subresource = inUTF8(value)
 		}
 		return nil
 	})
+}
+
+// inUTF8 is a string as JSON has it, where U+FFFD stands for each byte that is no UTF-8: an attribution that differs would pass
+// for another history.
+func inUTF8(s []byte) []byte {
+	if utf8.Valid(s) {
+		return s
+	}
+	return []byte(string([]rune(string(s))))
 }
 
 // eachField calls f with the fields of a message: the value of one with a size, and the number that another one is.
