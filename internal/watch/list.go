@@ -140,7 +140,7 @@ func (p *page) parse() error {
 	if err := read(); err != nil || p.stopped {
 		return err
 	}
-	if p.version == "" {
+	if p.meta.ResourceVersion == "" { // also of a later page: it would pass for the last one
 		return errors.New("no list of objects: it has no version")
 	}
 	p.release()
@@ -192,6 +192,9 @@ func (p *page) versioned() error {
 	}
 	if p.version == "" {
 		p.version = p.meta.ResourceVersion
+	}
+	if p.version != p.meta.ResourceVersion { // what was deleted between the two would be in neither
+		return fmt.Errorf("the pages of a list are of the versions %s and %s", p.version, p.meta.ResourceVersion)
 	}
 	return p.exact(p.version)
 }

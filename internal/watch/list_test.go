@@ -154,6 +154,41 @@ func TestAnAnswerWithoutAVersionIsNoList(t *testing.T) {
 	})
 }
 
+// later matches the pages of LISTs behind the first.
+func later() watchtest.Match {
+	return watchtest.Lists().When(func(q *watchtest.Request) bool { return q.Query.Has("continue") })
+}
+
+// What is no page, or one of another version, does not pass for the end of a list: that would be deletions that never were.
+func TestWhatIsNoPageDoesNotEndAList(t *testing.T) {
+	for name, fault := range map[string]watchtest.Fault{
+		"nothing":          watchtest.Respond(200, "application/json", `{}`),
+		"a failure":        watchtest.Respond(200, "application/json", `{"kind":"Status","status":"Failure","code":500}`),
+		"empty protobuf":   watchtest.Respond(200, "application/vnd.kubernetes.protobuf", "k8s\x00\x12\x00"),
+		"an older version": watchtest.Respond(200, "application/json", `{"metadata":{"resourceVersion":"103"},"items":[]}`),
+		"a newer version":  watchtest.Respond(200, "application/json", `{"metadata":{"resourceVersion":"999"},"items":[]}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+				many(srv, 4)
+				first := srv.On(later().Times(2), fault)
+				r := start(t, srv, newMemory(), []string{"pods"})
+				pass(time.Minute)
+				unseen(srv, func() { srv.Update(watchtest.Pods, pod(0), watchtest.Labels("n", "1")) })
+				second := srv.On(later().Times(2), fault)
+				pass(2 * time.Minute)
+				r.stop(t)
+				check(t, orderless(r.said("pods")), "started at 104", "present shop/p0000@101", "present shop/p0001@102", "present shop/p0002@103", "present shop/p0003@104",
+					"synced 4 at 104", "gap expired after 104", "modified shop/p0000@105", "synced ~1 (1 net, 0 inferred) at 105", "stopped at 105")
+				if first.Fired() != 2 || second.Fired() != 2 {
+					t.Errorf("it happened %d and %d times", first.Fired(), second.Fired())
+				}
+				audit(t, r, watchtest.Pods)
+			})
+		})
+	}
+}
+
 // A slowBody is a line that carries rate bytes a second.
 type slowBody struct {
 	io.ReadCloser

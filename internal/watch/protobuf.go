@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"unicode/utf8"
@@ -15,6 +16,9 @@ import (
 
 // protobufMagic is what the API server's protobuf begins with; a message runtime.Unknown follows.
 const protobufMagic = "k8s\x00"
+
+// errMalformed says that this cannot be read, however often it is asked for.
+var errMalformed = errors.New("no list in Kubernetes' protobuf")
 
 // message reads a runtime.Unknown as far as its raw field, which is the list.
 func (p *page) message() error {
@@ -40,7 +44,7 @@ func (p *page) listMessage(size uint64) error {
 			return err
 		}
 		if n > size || head > size-n {
-			return errors.New("a field is longer than the list that it is in")
+			return fmt.Errorf("%w: a field is longer than the list that it is in", errMalformed)
 		}
 		size -= head + n
 		value, err := p.bytes(n)
@@ -49,9 +53,10 @@ func (p *page) listMessage(size uint64) error {
 		}
 		switch num {
 		case 1:
-			if err = p.meta.Unmarshal(value); err == nil {
-				err = p.versioned()
+			if err := p.meta.Unmarshal(value); err != nil {
+				return fmt.Errorf("%w: %w", errMalformed, err)
 			}
+			err = p.versioned()
 		case 2:
 			p.scanned = object{}
 			if err = p.scanned.unmarshal(value); err == nil {
@@ -72,7 +77,7 @@ func (in *input) field() (num protowire.Number, size, head uint64, err error) {
 		var typ protowire.Type
 		var n, m int
 		if num, typ, n = protowire.ConsumeTag(b); n < 0 {
-			return 0, malformed(n)
+			return 0, unfinished(n)
 		}
 		if typ == protowire.BytesType {
 			size, m = protowire.ConsumeVarint(b[n:])
@@ -81,7 +86,7 @@ func (in *input) field() (num protowire.Number, size, head uint64, err error) {
 			num, size = 0, 0
 		}
 		if m < 0 {
-			return 0, malformed(m)
+			return 0, unfinished(m)
 		}
 		return n + m, nil
 	})
@@ -191,10 +196,12 @@ func eachField(b []byte, f func(num protowire.Number, value []byte, n uint64) er
 }
 
 // malformed is what protowire means by a negative number of bytes.
-func malformed(n int) error {
-	err := protowire.ParseError(n)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+func malformed(n int) error { return fmt.Errorf("%w: %w", errMalformed, protowire.ParseError(n)) }
+
+// unfinished is malformed where more may come.
+func unfinished(n int) error {
+	if errors.Is(protowire.ParseError(n), io.ErrUnexpectedEOF) {
 		return errIncomplete
 	}
-	return err
+	return malformed(n)
 }

@@ -97,7 +97,7 @@ func (s *stream) compare(ctx context.Context) (state, error) {
 			s.list = s.src.list()
 			return s.snapshot, nil
 		}
-		r.list, r.todo, r.gone, r.how, r.listed = s.src.terse().list(), map[key]struct{}{}, map[key]struct{}{}, nil, 0
+		r.list, r.todo, r.gone, r.how, r.listed = s.present(), map[key]struct{}{}, map[key]struct{}{}, nil, 0
 		s.newest = event.Witness{}
 		s.ledger.newRound()
 	}
@@ -129,11 +129,23 @@ func (s *stream) compare(ctx context.Context) (state, error) {
 	return s.heal, nil
 }
 
+// present prepares a LIST of what exists, to compare it.
+func (s *stream) present() *list {
+	if s.wordy {
+		return s.src.sparse().list()
+	}
+	return s.src.terse().list()
+}
+
 // compareLater is what follows on a list that failed.
 func (s *stream) compareLater(err error) (state, error) {
 	if apierrors.IsNotAcceptable(err) {
 		s.inexact, s.gapOpen.list = true, nil
 		return s.compare, nil
+	}
+	if errors.Is(err, errMalformed) {
+		s.wordy, s.gapOpen.list = true, nil
+		return s.compare, err
 	}
 	if s.isStuck(err) {
 		s.gapOpen.list = nil

@@ -276,6 +276,40 @@ func TestARepairComparesInProtobufOrElseInJSON(t *testing.T) {
 	}
 }
 
+// Protobuf that cannot be read is given up for JSON.
+func TestARepairComparesInJSONWhereProtobufCannotBeRead(t *testing.T) {
+	for name, spoil := range map[string]func(b []byte) []byte{
+		"no message":   func(b []byte) []byte { return []byte("k8s\x00\x12\x02\x07\x07") },
+		"a wrong item": func(b []byte) []byte { return []byte("k8s\x00\x12\x05\x12\x03\x0a\x7f\x00") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, pods, func(t *testing.T, srv *watchtest.Server) {
+				many(srv, 4)
+				r := start(t, srv, newMemory(), []string{"pods"})
+				pass(time.Second)
+				spoilt := 0
+				srv.On(watchtest.Lists(), watchtest.Rewrite(func(b []byte) []byte {
+					if !strings.HasPrefix(string(b), "k8s\x00") {
+						return b
+					}
+					spoilt++
+					return spoil(b)
+				}))
+				for n := range 2 {
+					unseen(srv, func() { srv.Update(watchtest.Pods, pod(0), watchtest.Labels("n", strconv.Itoa(n))) })
+					pass(time.Minute)
+				}
+				r.stop(t)
+				check(t, r.said("pods")[6:], "gap expired after 104", "modified shop/p0000@105", "synced ~1 (1 net, 0 inferred) at 105",
+					"gap expired after 105", "modified shop/p0000@106", "synced ~1 (1 net, 0 inferred) at 106", "stopped at 106")
+				if spoilt != 1 {
+					t.Errorf("it was asked for %d times, want once", spoilt)
+				}
+			})
+		})
+	}
+}
+
 // A few objects are read one by one, many from one LIST, and never more one by one than the budget allows.
 func TestARepairReadsNoMoreThanItMust(t *testing.T) {
 	const n = 2000

@@ -59,6 +59,7 @@ type stream struct {
 	blind    bool // what existed at the gap's beginning is not known
 	stuck    int  // reads of one version that failed in a row
 	inexact  bool // the API server does not answer for exact versions
+	wordy    bool // its protobuf cannot be read
 
 	// follow
 	bookmarks bool      // the resource has shown one, so that their absence means something
